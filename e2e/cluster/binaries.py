@@ -1,0 +1,169 @@
+"""The programs of the cluster, each built once from its Go module."""
+
+import os
+import shutil
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from e2e.cluster.cache import Build, Cache, default_root, digest
+from e2e.cluster.commands import BuildError
+from e2e.cluster.golang import Package, find_go
+from e2e.cluster.progress import Reporter
+
+KUBERNETES_VERSION = "v1.34.4"
+KWOK_VERSION = "v0.7.0"
+HELM_VERSION = "v3.19.4"
+
+_MAJOR, _MINOR, _PATCH = KUBERNETES_VERSION.removeprefix("v").split(".")
+_RECIPE = "1"  # raise it when the way of building changes
+
+
+@dataclass(frozen=True)
+class Program:
+    """One program of the cluster."""
+
+    name: str
+    package: Package
+    optional: bool = False  # the cluster runs without it
+
+    @property
+    def key(self) -> str:
+        """Names this build in the cache."""
+        return f"{self.name}-{self.package.version}-{digest(_RECIPE, repr(self.package))}"
+
+
+def _kubernetes(name: str) -> Program:
+    stamps = {
+        "gitVersion": KUBERNETES_VERSION,
+        "gitMajor": _MAJOR,
+        "gitMinor": _MINOR,
+        "gitTreeState": "clean",
+    }
+    places = ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")
+    package = Package(
+        module="k8s.io/kubernetes",
+        version=KUBERNETES_VERSION,
+        path=f"k8s.io/kubernetes/cmd/{name}",
+        stamps=tuple((f"{place}.{key}", stamps[key]) for place in places for key in stamps),
+        siblings=f"v0.{_MINOR}.{_PATCH}",
+    )
+    return Program(name, package)
+
+
+def _etcd() -> Program:
+    module = "go.etcd.io/etcd/server/v3"
+    return Program("etcd", Package(module, "v3.6.16", module))
+
+
+def _kwok() -> Program:
+    module = "sigs.k8s.io/kwok"
+    stamps = ((f"{module}/pkg/consts.Version", KWOK_VERSION),)
+    return Program("kwok", Package(module, KWOK_VERSION, f"{module}/cmd/kwok", stamps))
+
+
+def _helm() -> Program:
+    module = "helm.sh/helm/v3"
+    # What `helm template` and `helm lint` take the cluster's version to be.
+    versions = [
+        (f"{module}/pkg/{place}.k8sVersion{part}", value)
+        for place in ("chartutil", "lint/rules")
+        for part, value in (("Major", _MAJOR), ("Minor", _MINOR))
+    ]
+    stamps = ((f"{module}/internal/version.version", HELM_VERSION), *versions)
+    return Program("helm", Package(module, HELM_VERSION, f"{module}/cmd/helm", stamps))
+
+
+def _coredns() -> Program:
+    module = "github.com/coredns/coredns"
+    return Program("coredns", Package(module, "v1.15.0", module), optional=True)
+
+
+# In the order in which they are built: what a cluster cannot start without comes first.
+PROGRAMS = (
+    _kubernetes("kube-apiserver"),
+    _etcd(),
+    _kubernetes("kubectl"),
+    _kubernetes("kube-controller-manager"),
+    _kubernetes("kube-scheduler"),
+    _kubernetes("kubelet"),
+    _kubernetes("kube-proxy"),
+    _kwok(),
+    _helm(),
+    _coredns(),
+)
+ALL = tuple(program.name for program in PROGRAMS)
+CORE = tuple(program.name for program in PROGRAMS if not program.optional)
+
+
+def ensure_binaries(
+    names: Collection[str] = ALL, *, report: Reporter, cache: Cache | None = None
+) -> Path:
+    """The folder that holds the programs `names`, and those that were built before.
+
+    Builds what the cache lacks. Raises BuildError; an optional program that can't be built is
+    only reported, so look whether its file is there. ValueError for a name that is unknown.
+    """
+    if unknown := set(names) - set(ALL):
+        raise ValueError(f"no such program: {', '.join(sorted(unknown))}")
+    cache = cache or Cache(default_root())
+    folder = cache.root / "bin" / digest(*(program.key for program in PROGRAMS))
+    folder.mkdir(parents=True, exist_ok=True)
+    for program in PROGRAMS:
+        if program.name in names:
+            _provide(program, folder, cache, report)
+    return folder
+
+
+def ensure_kwok_stages(*, report: Reporter, cache: Cache | None = None) -> Path:
+    """The stages that kwok ships, in the folders node/fast, node/heartbeat-with-lease, pod/fast and others.
+
+    Each file holds one Stage, so a folder can be given to kwok file by file.
+    """
+    cache = cache or Cache(default_root())
+
+    def build(work: Path) -> None:
+        go = find_go(cache, report, cache.logs / "kwok.log")
+        source = go.module_folder("sigs.k8s.io/kwok", KWOK_VERSION) / "kustomize" / "stage"
+        for folder in ("node/*", "pod/*"):
+            for path in source.glob(f"{folder}/*-*.yaml"):
+                target = work / path.relative_to(source)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, target)
+
+    return cache.ensure("kwok-stages", KWOK_VERSION, build)
+
+
+def _provide(program: Program, folder: Path, cache: Cache, report: Reporter) -> None:
+    try:
+        entry = cache.ensure("programs", program.key, _builder(program, cache, report))
+    except BuildError as error:
+        if not program.optional:
+            raise
+        report.info(f"{program.name} could not be built; going on without it: {error}")
+        return
+    _link(folder / program.name, entry / program.name)
+
+
+def _builder(program: Program, cache: Cache, report: Reporter) -> Build:
+    def build(work: Path) -> None:
+        log = cache.logs / f"{program.name}.log"
+        log.unlink(missing_ok=True)
+        go = find_go(cache, report, log)
+        scratch = work / "module"
+        with report.step(f"building {program.name} {program.package.version}"):
+            go.build(program.package, work=scratch, output=work / program.name)
+        shutil.rmtree(scratch)
+
+    return build
+
+
+def _link(link: Path, target: Path) -> None:
+    """Makes `link` point at `target`, at no moment being absent."""
+    relative = os.path.relpath(target, link.parent)
+    if link.is_symlink() and str(link.readlink()) == relative:
+        return
+    fresh = link.with_name(f".{link.name}.{os.getpid()}")
+    fresh.unlink(missing_ok=True)
+    fresh.symlink_to(relative)
+    fresh.replace(link)

@@ -1,0 +1,87 @@
+"""A build cache on disk: each entry is built once, by one process, and never changed afterwards."""
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+Build = Callable[[Path], None]
+
+
+def default_root() -> Path:
+    """Where the cache lies: `$XDG_CACHE_HOME/conch`, else `~/.cache/conch`."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "conch"
+
+
+def digest(*parts: str) -> str:
+    """A 12-digit hexadecimal key that changes with any of `parts` (or with where one ends)."""
+    hasher = hashlib.sha256()
+    for part in parts:
+        data = part.encode()
+        hasher.update(len(data).to_bytes(8, "big") + data)
+    return hasher.hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class Cache:
+    """Entries are folders named by kind and key; an entry that exists is complete.
+
+    `root` is made when first needed. Logs of builds go to `logs`, which outlives a failed build.
+    """
+
+    root: Path
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "logs"
+
+    def path(self, kind: str, key: str) -> Path:
+        """Where the entry lies, or will lie."""
+        return self.root / kind / key
+
+    def holds(self, kind: str, key: str) -> bool:
+        """Whether the entry is there, complete."""
+        return self.path(kind, key).is_dir()
+
+    def ensure(self, kind: str, key: str, build: Build) -> Path:
+        """The entry's folder; `build` fills it if it is absent.
+
+        `build` gets an empty folder to fill. Processes and threads that ask for the same entry
+        wait for the one that builds. What `build` raises passes through and leaves no entry.
+        """
+        target = self.path(kind, key)
+        if target.is_dir():
+            return target
+        with self.locked(f"{kind}-{key}"):
+            if not target.is_dir():
+                self._build(target, build)
+        return target
+
+    @contextlib.contextmanager
+    def locked(self, name: str) -> Iterator[None]:
+        """Holds the lock `name` of this cache; waits for whoever holds it. Dies with its holder."""
+        folder = self.root / "locks"
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / f"{name}.lock").open("w") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+
+    def _build(self, target: Path, build: Build) -> None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # The same file system as the entry, so that the rename is atomic.
+        scratch = self.root / "tmp"
+        scratch.mkdir(exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=f"{target.parent.name}-", dir=scratch))
+        try:
+            work.chmod(0o755)
+            build(work)
+            work.rename(target)
+        except BaseException:
+            shutil.rmtree(work, ignore_errors=True)
+            raise
