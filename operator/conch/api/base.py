@@ -1,0 +1,131 @@
+"""What every kind shares: the pydantic base, value types, and the CEL rules that guard them."""
+
+import re
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
+_DURATION_WHOLE = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$"
+_UNIT_SECONDS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_SUFFIXES = {
+    "": 1.0,
+    "n": 1e-9,
+    "u": 1e-6,
+    "m": 1e-3,
+    "k": 1e3,
+    "M": 1e6,
+    "G": 1e9,
+    "T": 1e12,
+    "P": 1e15,
+    "E": 1e18,
+    "Ki": 2.0**10,
+    "Mi": 2.0**20,
+    "Gi": 2.0**30,
+    "Ti": 2.0**40,
+    "Pi": 2.0**50,
+    "Ei": 2.0**60,
+}
+_QUANTITY = re.compile(r"^([+-]?[0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)([numkMGTPE]|[KMGTPE]i)?$")
+
+
+class KubeModel(BaseModel):
+    """A part of a Kubernetes object: camelCase outside, unknown fields refused, never changed."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True
+    )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the part as it stands in a manifest, without fields that are unset."""
+        return self.model_dump(by_alias=True, exclude_none=True, mode="json")
+
+
+def parse_duration(text: str) -> float:
+    """Return the seconds that a duration such as ``50ms``, ``1m30s`` means.
+
+    Raises ValueError with a sentence for people when the text is no duration.
+    """
+    if not re.match(_DURATION_WHOLE, text):
+        raise ValueError(f"{text!r} is not a duration: write for example 50ms, 30s or 5m")
+    return sum(float(n) * _UNIT_SECONDS[unit] for n, unit in DURATION.findall(text))
+
+
+def parse_quantity(text: str) -> float:
+    """Return the number that a Kubernetes quantity such as ``250m`` or ``2Gi`` means.
+
+    Raises ValueError with a sentence for people when the text is no quantity.
+    """
+    match = _QUANTITY.match(text)
+    if not match:
+        raise ValueError(f"{text!r} is not a quantity: write for example 500m, 2 or 4Gi")
+    return float(match[1]) * _SUFFIXES[match[2] or ""]
+
+
+def _checked_duration(text: str) -> str:
+    parse_duration(text)
+    return text
+
+
+def _checked_quantity(text: str) -> str:
+    parse_quantity(text)
+    return text
+
+
+def rule(expression: str, message: str) -> dict[str, str]:
+    """Return one CEL rule for ``x-kubernetes-validations``; the message says what to do."""
+    return {"rule": expression, "message": message}
+
+
+def rules(*items: dict[str, str]) -> dict[str, Any]:
+    """Return the schema extra that carries CEL rules."""
+    return {"x-kubernetes-validations": list(items)}
+
+
+Duration = Annotated[
+    str,
+    AfterValidator(_checked_duration),
+    Field(
+        max_length=32,
+        json_schema_extra=rules(
+            rule(
+                f"self.matches('{_DURATION_WHOLE.replace(chr(92), chr(92) * 2)}')",
+                "must be a duration such as 50ms, 30s or 5m",
+            )
+        ),
+    ),
+]
+Quantity = Annotated[
+    str,
+    AfterValidator(_checked_quantity),
+    Field(
+        max_length=32,
+        json_schema_extra=rules(
+            rule(
+                "isQuantity(self) && !quantity(self).isLessThan(quantity('0'))",
+                "must be a quantity of zero or more, such as 500m, 2 or 4Gi",
+            )
+        ),
+    ),
+]
+Name = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=253,
+        json_schema_extra=rules(
+            rule(
+                "self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')",
+                "must be the name of an object: lower-case letters, digits, '-' and '.'",
+            )
+        ),
+    ),
+]
+Token = Annotated[str, Field(min_length=1, max_length=253)]
+"""Any text that may not be empty."""
+Opaque = Annotated[
+    dict[str, Any],
+    Field(json_schema_extra={"type": "object", "x-kubernetes-preserve-unknown-fields": True}),
+]
+"""A part of the Kubernetes API that Conch passes on as it is."""

@@ -1,0 +1,167 @@
+"""Model and ClusterModel: what a model is, and the variants that it comes in."""
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
+
+from conch.api.base import Duration, KubeModel, Name, Quantity, Token, rule, rules
+from conch.api.conditions import Condition
+
+_SCHEMES = ("pvc", "file", "http", "https", "s3", "gs", "hf", "oci")
+
+
+class Datatype(StrEnum):
+    """Triton's tensor types, as in the KServe v2 protocol."""
+
+    BOOL = "BOOL"
+    UINT8 = "UINT8"
+    UINT16 = "UINT16"
+    UINT32 = "UINT32"
+    UINT64 = "UINT64"
+    INT8 = "INT8"
+    INT16 = "INT16"
+    INT32 = "INT32"
+    INT64 = "INT64"
+    FP16 = "FP16"
+    BF16 = "BF16"
+    FP32 = "FP32"
+    FP64 = "FP64"
+    BYTES = "BYTES"
+
+
+class Tensor(KubeModel):
+    """One input or output: its shape is of one item, without the batch; -1 is any length."""
+
+    name: Token
+    datatype: Datatype
+    shape: Annotated[list[Annotated[int, Field(ge=-1)]], Field(min_length=1, max_length=16)]
+
+
+class SecretRef(KubeModel):
+    """A Secret in the namespace of the service."""
+
+    name: Name
+
+
+class ConfigMapRef(KubeModel):
+    """A ConfigMap in the namespace of the service; its keys become files."""
+
+    name: Name
+
+
+class Source(KubeModel):
+    """Where a variant's files come from: exactly one of uri and configMap."""
+
+    model_config = {
+        "json_schema_extra": rules(
+            rule(
+                "has(self.uri) != has(self.configMap)",
+                "give exactly one source: either uri or configMap",
+            )
+        )
+    }
+
+    uri: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            max_length=2048,
+            description="pvc://CLAIM/PATH, file:///PATH, http(s)://HOST/PATH",
+            json_schema_extra=rules(
+                rule(
+                    f"self.matches('^({'|'.join(_SCHEMES)})://.+')",
+                    "must be a URI such as pvc://claim/path, file:///path or https://host/path",
+                )
+            ),
+        ),
+    ] = None
+    config_map: ConfigMapRef | None = None
+    sha256: Annotated[
+        str | None,
+        Field(
+            max_length=64,
+            description="of the file, or of a directory as `kubectl conch digest DIR` prints it",
+            json_schema_extra=rules(
+                rule("self.matches('^[0-9a-f]{64}$')", "must be 64 hexadecimal digits")
+            ),
+        ),
+    ] = None
+    secret_ref: SecretRef | None = None
+
+
+class Accuracy(KubeModel):
+    """A measured quality of a variant; greater is better."""
+
+    metric: Token
+    value: float
+    dataset: Token | None = None
+
+
+class VariantResources(KubeModel):
+    """What one replica needs."""
+
+    gpus: Annotated[int, Field(ge=0, le=64)] = 1
+    memory: Quantity | None = None
+    cpu: Quantity | None = None
+
+
+class Profile(KubeModel):
+    """Time of one execution of b items: fixedMs + b x perItemMs, in milliseconds."""
+
+    fixed_ms: Annotated[float, Field(ge=0)]
+    per_item_ms: Annotated[float, Field(ge=0)]
+
+
+class Variant(KubeModel):
+    """One form of the model (fp32, int8, distilled): its files, quality and cost."""
+
+    name: Name
+    source: Source
+    backend: Token
+    max_batch_size: Annotated[int, Field(ge=0, le=4096)] = 0
+    instances: Annotated[int, Field(ge=1, le=64)] = 1
+    max_queue_delay: Duration | None = None
+    accuracy: Accuracy | None = None
+    resources: VariantResources = VariantResources()
+    parameters: Annotated[dict[str, Annotated[str, Field(max_length=4096)]], Field()] = {}
+    profile: Annotated[
+        dict[str, Profile], Field(description="by accelerator; measured where absent")
+    ] = {}
+
+
+class ModelSpec(KubeModel):
+    """What the model does, and in which variants it is there."""
+
+    model_config = {
+        "json_schema_extra": rules(
+            rule(
+                "self.variants.all(v, self.variants.exists_one(w, w.name == v.name))",
+                "give each variant a name of its own",
+            )
+        )
+    }
+
+    task: Token | None = None
+    inputs: Annotated[list[Tensor], Field(max_length=64)] = []
+    outputs: Annotated[list[Tensor], Field(max_length=64)] = []
+    variants: Annotated[list[Variant], Field(min_length=1, max_length=32)]
+
+
+class MeasuredProfile(KubeModel):
+    """What the running replicas of a variant showed on an accelerator."""
+
+    variant: str
+    accelerator: str
+    fixed_ms: float
+    per_item_ms: float
+    load_seconds: float | None = None
+    as_of: str | None = None
+
+
+class ModelStatus(KubeModel):
+    """Facts about a model."""
+
+    observed_generation: int | None = None
+    conditions: list[Condition] = []
+    profiles: list[MeasuredProfile] = []

@@ -1,0 +1,32 @@
+"""Names that objects, labels and annotations carry; the one place that spells them."""
+
+GROUP = "conch.dev"
+VERSION = "v1alpha1"
+API_VERSION = f"{GROUP}/{VERSION}"
+
+FIELD_MANAGER = "conch"
+
+LABEL_SERVICE = f"{GROUP}/service"
+LABEL_REVISION = f"{GROUP}/revision"
+LABEL_POOL = f"{GROUP}/pool"
+LABEL_SERVING = f"{GROUP}/serving"
+SERVING = "on"
+LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
+MANAGED_BY = "conch"
+
+GATE = f"{GROUP}/placement"
+
+ANNOTATION_APPLIED = f"{GROUP}/applied"
+"""Digest of what Conch last applied to a child, so that an unchanged wish writes nothing."""
+ANNOTATION_DRAINING_SINCE = f"{GROUP}/draining-since"
+"""When a pod lost its traffic label (ISO 8601, UTC)."""
+ANNOTATION_PAUSED = f"{GROUP}/paused"
+"""On a ModelService: "true" makes Conch leave everything as it is."""
+
+TRITON_CONTAINER = "triton"
+FETCH_CONTAINER = "fetch"
+PORT_HTTP = 8000
+PORT_GRPC = 8001
+PORT_METRICS = 8002
+
+DEFAULT_GPU_RESOURCE = "nvidia.com/gpu"

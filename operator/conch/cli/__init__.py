@@ -1,0 +1,1 @@
+"""The commands conch and kubectl-conch."""

@@ -1,0 +1,1 @@
+"""Kubernetes, Prometheus and Triton behind small interfaces, a fake beside each."""

@@ -1,0 +1,1 @@
+"""Pure decisions of (fleet, state, now): scaling, placement, shares, rollout."""

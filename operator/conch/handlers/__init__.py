@@ -1,0 +1,1 @@
+"""kopf's decorators; each body is one call."""

@@ -1,0 +1,1 @@
+"""PromQL texts and the parsing of answers; no input or output."""

@@ -1,0 +1,1 @@
+"""Pure rendering of specs to manifests, one file a kind."""
