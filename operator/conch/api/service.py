@@ -109,26 +109,16 @@ class Triton(KubeModel):
 class ModelServiceSpec(KubeModel):
     """What a user wishes of a service."""
 
-    model_config = {
-        "json_schema_extra": rules(
-            rule(
-                "!has(self.replicas) || self.replicas == 0 || !has(self.scaling) || "
-                "self.replicas >= self.scaling.minReplicas",
-                "replicas may not be below scaling.minReplicas (0 stops the service)",
-            ),
-            rule(
-                "!has(self.replicas) || !has(self.scaling) || !has(self.scaling.maxReplicas) || "
-                "self.replicas <= self.scaling.maxReplicas",
-                "replicas may not exceed scaling.maxReplicas",
-            ),
-        )
-    }
-
     model: ModelRef
     objective: Objective = Objective()
     scaling: Scaling = Scaling()
     replicas: Annotated[
-        int | None, Field(ge=0, le=10000, description="exactly this many; unset: Conch decides")
+        int | None,
+        Field(
+            ge=0,
+            le=10000,
+            description="exactly this many, kept within scaling's bounds (0 stops the service); unset: Conch decides",
+        ),
     ] = None
     priority: Annotated[int, Field(ge=-1000000, le=1000000)] = 0
     placement: Placement = Placement()
