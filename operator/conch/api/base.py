@@ -8,6 +8,7 @@ from pydantic.alias_generators import to_camel
 
 DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
 _DURATION_WHOLE = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$"
+_NAME = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
 _UNIT_SECONDS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _SUFFIXES = {
     "": 1.0,
@@ -27,7 +28,10 @@ _SUFFIXES = {
     "Pi": 2.0**50,
     "Ei": 2.0**60,
 }
-_QUANTITY = re.compile(r"^([+-]?[0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)([numkMGTPE]|[KMGTPE]i)?$")
+# A number has an exponent or a suffix, never both.
+_QUANTITY = re.compile(
+    r"([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+))(?:[eE]([+-]?[0-9]+)|([numkMGTPE]|[KMGTPE]i)?)"
+)
 
 
 class KubeModel(BaseModel):
@@ -47,7 +51,8 @@ def parse_duration(text: str) -> float:
 
     Raises ValueError with a sentence for people when the text is no duration.
     """
-    if not re.match(_DURATION_WHOLE, text):
+    # Python's $ matches before a final line break too, that of CEL does not; hence fullmatch.
+    if not re.fullmatch(_DURATION_WHOLE, text):
         raise ValueError(f"{text!r} is not a duration: write for example 50ms, 30s or 5m")
     return sum(float(n) * _UNIT_SECONDS[unit] for n, unit in DURATION.findall(text))
 
@@ -57,10 +62,10 @@ def parse_quantity(text: str) -> float:
 
     Raises ValueError with a sentence for people when the text is no quantity.
     """
-    match = _QUANTITY.match(text)
+    match = _QUANTITY.fullmatch(text)
     if not match:
         raise ValueError(f"{text!r} is not a quantity: write for example 500m, 2 or 4Gi")
-    return float(match[1]) * _SUFFIXES[match[2] or ""]
+    return float(f"{match[1]}e{match[2] or 0}") * _SUFFIXES[match[3] or ""]
 
 
 def _checked_duration(text: str) -> str:
@@ -69,7 +74,8 @@ def _checked_duration(text: str) -> str:
 
 
 def _checked_quantity(text: str) -> str:
-    parse_quantity(text)
+    if parse_quantity(text) < 0:
+        raise ValueError(f"{text!r} is below zero: write for example 500m, 2 or 4Gi")
     return text
 
 
@@ -116,7 +122,7 @@ Name = Annotated[
         max_length=253,
         json_schema_extra=rules(
             rule(
-                "self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')",
+                f"self.matches('{_NAME}')",
                 "must be the name of an object: lower-case letters, digits, '-' and '.'",
             )
         ),

@@ -153,8 +153,10 @@ def _structured(node: Any, defs: Mapping[str, Any]) -> Any:
     if not isinstance(node, dict):
         return node
     node = _resolved(node, defs)
-    out = {k: _structured(v, defs) for k, v in node.items() if k not in (*_DROPPED, "properties")}
-    out.pop("$defs", None)
+    verbatim = ("properties", "default", "$defs")
+    out = {k: _structured(v, defs) for k, v in node.items() if k not in (*_DROPPED, *verbatim)}
+    if "default" in node:
+        out["default"] = _without_nulls(node["default"])
     if "properties" in node:
         out["properties"] = {k: _structured(v, defs) for k, v in node["properties"].items()}
     if isinstance(node.get("additionalProperties"), dict):
@@ -162,6 +164,13 @@ def _structured(node: Any, defs: Mapping[str, Any]) -> Any:
     if "minItems" in out or out.get("type") == "array":
         out.setdefault("maxItems", 256)
     return _bounded(out, node)
+
+
+def _without_nulls(value: Any) -> Any:
+    """Drop unset fields from a default: the API server refuses a default that holds null."""
+    if isinstance(value, dict):
+        return {k: _without_nulls(v) for k, v in value.items() if v is not None}
+    return value
 
 
 def _resolved(node: dict[str, Any], defs: Mapping[str, Any]) -> dict[str, Any]:
