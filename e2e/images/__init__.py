@@ -1,0 +1,1 @@
+"""Container images of the local cluster, made without Docker and without an image registry."""
