@@ -1,0 +1,198 @@
+"""The fleet as decisions see it: frozen facts, no client, no clock."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from conch.api.pool import GPUPoolSpec
+from conch.api.service import ModelServiceSpec
+
+
+@dataclass(frozen=True, order=True)
+class ServiceKey:
+    """Namespace and name of a ModelService."""
+
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True)
+class Amounts:
+    """Quantities of one node or pod: GPUs (devices), CPU (cores), memory (bytes), pods."""
+
+    gpus: int = 0
+    cpu: float = 0.0
+    memory: float = 0.0
+    pods: int = 0
+
+    def __add__(self, other: "Amounts") -> "Amounts":
+        return Amounts(
+            self.gpus + other.gpus,
+            self.cpu + other.cpu,
+            self.memory + other.memory,
+            self.pods + other.pods,
+        )
+
+    def __sub__(self, other: "Amounts") -> "Amounts":
+        return Amounts(
+            self.gpus - other.gpus,
+            self.cpu - other.cpu,
+            self.memory - other.memory,
+            self.pods - other.pods,
+        )
+
+    def missing_for(self, need: "Amounts") -> tuple[str, ...]:
+        """Return what is short of ``need``, by name; empty when it fits.
+
+        CPU and memory carry a tolerance of one part in a million, since they are sums of floats.
+        """
+        slack = 1 + 1e-6
+        short = []
+        if need.gpus > self.gpus:
+            short.append("GPUs")
+        if need.cpu > max(0.0, self.cpu) * slack:
+            short.append("CPU")
+        if need.memory > max(0.0, self.memory) * slack:
+            short.append("memory")
+        if need.pods > self.pods:
+            short.append("pod slots")
+        return tuple(short)
+
+
+@dataclass(frozen=True)
+class Node:
+    """One node: what is free is allocatable minus the requests of all pods bound to it."""
+
+    name: str
+    labels: Mapping[str, str]
+    ready: bool
+    schedulable: bool
+    taints: tuple[Mapping[str, Any], ...]
+    allocatable: Mapping[str, float]
+    """Everything that the node offers, by resource name; extended resources too."""
+    requested: Mapping[str, float]
+    pods: int
+
+    def free(self, gpu_resource: str) -> Amounts:
+        """Return what new pods may still ask for, with GPUs counted under ``gpu_resource``."""
+
+        def left(name: str) -> float:
+            return self.allocatable.get(name, 0.0) - self.requested.get(name, 0.0)
+
+        return Amounts(
+            gpus=round(left(gpu_resource)),
+            cpu=left("cpu"),
+            memory=left("memory"),
+            pods=int(self.allocatable.get("pods", 110)) - self.pods,
+        )
+
+
+@dataclass(frozen=True)
+class Pool:
+    """A GPUPool with the nodes that its selector matches, ordered by name."""
+
+    name: str
+    spec: GPUPoolSpec
+    nodes: tuple[Node, ...]
+
+
+@dataclass(frozen=True)
+class Pod:
+    """One pod of a service."""
+
+    name: str
+    uid: str
+    resource_version: str
+    revision: str
+    pool: str
+    created: float
+    """Seconds since the epoch."""
+    node: str | None
+    gated: bool
+    """Carries Conch's scheduling gate."""
+    pinned: str | None
+    """The node that its admission chose, when it did."""
+    ready: bool
+    serving: bool
+    draining_since: float | None
+    deleting: bool
+    unschedulable: str | None
+    """The scheduler's message when it found no node."""
+    ready_at: float | None = None
+    body: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class ReplicaSet:
+    """One ReplicaSet of a service: a revision in a pool."""
+
+    name: str
+    uid: str
+    revision: str
+    pool: str
+    replicas: int
+    """spec.replicas"""
+    gated: bool
+    """Its template carries the scheduling gate."""
+    observed: bool
+    """Its controller has seen the newest spec, and made as many pods as that says."""
+    refusal: str | None
+    """Why the API server refuses its pods (quota, limits), when it does."""
+
+
+@dataclass(frozen=True)
+class Service:
+    """A ModelService with what runs for it."""
+
+    key: ServiceKey
+    spec: ModelServiceSpec
+    revision: str | None
+    """The revision that is wanted; None when the model can't be resolved now."""
+    serving_revision: str | None
+    """The revision that the Service selects."""
+    sets: tuple[ReplicaSet, ...] = ()
+    pods: tuple[Pod, ...] = ()
+
+    def live_pods(self, revision: str, pool: str) -> tuple[Pod, ...]:
+        """Return the pods of a ReplicaSet that are not on their way out."""
+        return tuple(
+            p for p in self.pods if p.revision == revision and p.pool == pool and not p.deleting
+        )
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What one replica asks of a node of a pool, and which taints it tolerates."""
+
+    need: Amounts
+    tolerations: tuple[Mapping[str, Any], ...]
+    node_selector: Mapping[str, str] = field(default_factory=dict)
+
+
+def ordered(pools: Sequence[Pool], service: ModelServiceSpec) -> tuple[Pool, ...]:
+    """Return the pools that a service may use, the preferred first.
+
+    Earlier entries of placement.pools, then of placement.accelerators, come first; among equals
+    the faster pool, then the cheaper one, then the name.
+    """
+    wish = service.placement
+
+    def rank(pool: Pool) -> tuple[int, int, float, float, str]:
+        return (
+            wish.pools.index(pool.name) if wish.pools else 0,
+            wish.accelerators.index(pool.spec.accelerator) if wish.accelerators else 0,
+            -pool.spec.relative_speed,
+            pool.spec.price_per_gpu_hour or 0.0,
+            pool.name,
+        )
+
+    allowed = [
+        p
+        for p in pools
+        if (not wish.pools or p.name in wish.pools)
+        and (not wish.accelerators or p.spec.accelerator in wish.accelerators)
+    ]
+    return tuple(sorted(allowed, key=rank))
