@@ -1,0 +1,20 @@
+"""PURE: how many replicas a service should have.
+
+``decide`` is the one entry; the time is passed in, in seconds, on any clock that only goes
+forward. Each part (capacity, demand, window, fleet) is a small function of its own.
+"""
+
+from conch.decisions.scaling.decide import decide
+from conch.decisions.scaling.load import PoolLoad, Profile, ScalingDecision, ServiceLoad
+from conch.decisions.scaling.state import ScalingState, measured, state_from_profiles
+
+__all__ = [
+    "PoolLoad",
+    "Profile",
+    "ScalingDecision",
+    "ScalingState",
+    "ServiceLoad",
+    "decide",
+    "measured",
+    "state_from_profiles",
+]

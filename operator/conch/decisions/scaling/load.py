@@ -1,0 +1,77 @@
+"""What a scaling decision is made from, and what it says."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from conch.api.conditions import Reason
+from conch.api.signals import Signals
+from conch.decisions.scaling.capacity import Profile
+from conch.decisions.scaling.state import ScalingState
+
+__all__ = ["PoolLoad", "Profile", "ScalingDecision", "ServiceLoad"]
+
+
+@dataclass(frozen=True, slots=True)
+class PoolLoad:
+    """The service's replicas in one pool, and what they report."""
+
+    pool: str
+    accelerator: str
+    ready: int
+    starting: int
+    """Replicas that exist and do not serve yet, pending ones included; none that drain."""
+    room: int
+    """How many more replicas fit into the pool now."""
+    signals: Signals | None
+    """None: nothing is known of this pool's replicas."""
+
+    @property
+    def held(self) -> int:
+        """Replicas that serve or will."""
+        return self.ready + self.starting
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceLoad:
+    """One service as a tick finds it; all times in seconds. Pools stand in order of preference."""
+
+    pools: tuple[PoolLoad, ...]
+    minimum: int = 1
+    maximum: int = 1
+    fixed: int | None = None
+    """spec.replicas: exactly this many within the bounds; 0 stops the service."""
+    window: float = 60.0
+    """Over which arrivals are averaged."""
+    scale_down_window: float = 300.0
+    target_utilization: float = 0.7
+    objective: float | None = None
+    """The p99 that callers are promised."""
+    load_seconds: float = 42.0
+    """L: from created to ready. The default is the p90 of real fleets (docs/designs)."""
+    max_batch: int = 1
+    """Items a run can hold; 0 and 1 both mean no batching."""
+    instances: int = 1
+    """Of the model in each replica."""
+    queue_delay: float = 0.0
+    """That the batcher waits on purpose (maxQueueDelay)."""
+    declared: Mapping[str, Profile] = field(default_factory=dict)
+    """By accelerator, from the spec."""
+    may_sleep: bool = False
+    """Something holds requests for a service without replicas, so that it may have none."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScalingDecision:
+    """What a tick decided for one service."""
+
+    replicas: int
+    """Wanted in total, ready and starting ones included; never more than can be had now."""
+    wished: int
+    """Within the bounds, before asking what fits."""
+    by_pool: Mapping[str, int]
+    """``replicas`` by pool, for whoever grants and takes: held ones first, then by preference."""
+    reason: Reason
+    message: str
+    active: bool | None
+    """The status of ScalingActive; None is Unknown."""
+    state: ScalingState
