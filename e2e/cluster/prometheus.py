@@ -1,0 +1,95 @@
+"""Prometheus, as a process of the host that discovers and scrapes pods."""
+
+from pathlib import Path
+
+import yaml
+
+from e2e.cluster import programs, settings
+from e2e.cluster.api import Api
+from e2e.cluster.parts import HttpProbe, Part
+from e2e.cluster.pki import PROMETHEUS, Pki
+from e2e.cluster.processes import Command, write_atomically
+from e2e.cluster.services import Port, allow_reading, publish
+from e2e.cluster.settings import Layout
+
+URL = f"http://{settings.ADDRESS}:{settings.PROMETHEUS_PORT}"
+NAMESPACE = "monitoring"
+_META = "__meta_kubernetes_pod"
+
+
+def prepare(layout: Layout, pki: Pki, url: str) -> None:
+    """Writes its configuration. Rule files (*.yml) may be put into its folder `rules`."""
+    pki.write_kubeconfig(PROMETHEUS, url, _kubeconfig(layout))
+    write_atomically(_config(layout), yaml.safe_dump(config(layout), sort_keys=False))
+    (layout.prometheus / "rules").mkdir(exist_ok=True)
+
+
+def part(layout: Layout) -> Part:
+    argv = (
+        str(programs.find("prometheus")),
+        f"--config.file={_config(layout)}",
+        f"--storage.tsdb.path={layout.prometheus / 'data'}",
+        "--storage.tsdb.retention.time=24h",
+        f"--web.listen-address={settings.ADDRESS}:{settings.PROMETHEUS_PORT}",
+        "--web.enable-lifecycle",
+        "--log.level=warn",
+    )
+    command = Command("prometheus", argv, (_config(layout), _kubeconfig(layout)))
+    return Part(command, HttpProbe(f"{URL}/-/ready"))
+
+
+def install(api: Api) -> None:
+    """Lets it list pods, and lets pods reach it as Service monitoring/prometheus."""
+    allow_reading(api, PROMETHEUS.user, [("", "pods")])
+    port = Port("http", settings.PROMETHEUS_PORT, settings.PROMETHEUS_PORT)
+    address = settings.PROMETHEUS_SERVICE_ADDRESS
+    publish(api, namespace=NAMESPACE, name="prometheus", address=address, ports=[port])
+
+
+def config(layout: Layout) -> dict[str, object]:
+    """prometheus.yml: scrapes, each second, the pods that ask for it by annotation."""
+    discovery = {"role": "pod", "kubeconfig_file": str(_kubeconfig(layout))}
+    pods = {
+        "job_name": "pods",
+        "kubernetes_sd_configs": [discovery],
+        "relabel_configs": _relabel_configs(),
+    }
+    return {
+        "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
+        "rule_files": [str(layout.prometheus / "rules" / "*.yml")],
+        "scrape_configs": [pods],
+    }
+
+
+def _relabel_configs() -> list[dict[str, object]]:
+    annotation = f"{_META}_annotation_prometheus_io"
+    return [
+        {"source_labels": [f"{annotation}_scrape"], "action": "keep", "regex": "true"},
+        {"source_labels": [f"{_META}_phase"], "action": "drop", "regex": "Succeeded|Failed"},
+        {
+            "source_labels": [f"{annotation}_path"],
+            "regex": "(.+)",
+            "target_label": "__metrics_path__",
+        },
+        # From the pod's address, so that its many containers give one target, not one each.
+        {
+            "source_labels": [f"{_META}_ip", f"{annotation}_port"],
+            "regex": "(.+);(.+)",
+            "replacement": "$1:$2",
+            "target_label": "__address__",
+        },
+        {"source_labels": ["__meta_kubernetes_namespace"], "target_label": "namespace"},
+        {"source_labels": [f"{_META}_name"], "target_label": "pod"},
+        {"source_labels": [f"{_META}_node_name"], "target_label": "node"},
+        # Only labels that stay as they are as long as the pod lives: one that changes would
+        # make new series of old ones.
+        {"action": "labelmap", "regex": f"{_META}_label_(conch_dev_(?:service|revision|pool))"},
+    ]
+
+
+def _config(layout: Layout) -> Path:
+    return layout.prometheus / "prometheus.yml"
+
+
+def _kubeconfig(layout: Layout) -> Path:
+    return layout.prometheus / "kubeconfig"
