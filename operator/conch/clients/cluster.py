@@ -1,0 +1,234 @@
+"""The Kubernetes API as Conch uses it: list, apply, patch, delete; bounded, and fenced by a lease.
+
+Tests use a real API server instead of a fake.
+"""
+
+import os
+from collections.abc import Awaitable, Coroutine, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import aiohttp
+from kubernetes.aio import client, config
+from kubernetes.aio.client.rest import ApiException
+from kubernetes.aio.dynamic import DynamicClient
+from kubernetes.aio.dynamic.resource import Resource
+
+from conch.api.names import FIELD_MANAGER
+from conch.clients.resources import RESOURCES
+
+REQUEST_TIMEOUT_S = 5.0
+LIST_TIMEOUT_S = 30.0
+PAGE = 500
+
+MERGE_PATCH = "application/merge-patch+json"
+STRATEGIC_PATCH = "application/strategic-merge-patch+json"
+
+Object = dict[str, Any]
+
+
+class ClusterError(Exception):
+    """The API server refused or did not answer; ``status`` is its HTTP code, 0 for no answer."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class NotLeaderError(Exception):
+    """A write was tried without the lease; it was not sent."""
+
+
+class Fence(Protocol):
+    """Says whether this process may write now."""
+
+    def may_write(self) -> bool:
+        """Return True only while the lease is surely held."""
+
+
+@dataclass(frozen=True)
+class Precondition:
+    """What an object must still be for a disruptive write to happen."""
+
+    uid: str
+    resource_version: str | None = None
+
+    def to_dict(self) -> dict[str, str]:
+        """Return the precondition as DeleteOptions spells it."""
+        version = {"resourceVersion": self.resource_version} if self.resource_version else {}
+        return {"uid": self.uid, **version}
+
+
+class Cluster:
+    """A connection to one API server. Every method raises ClusterError."""
+
+    def __init__(self, api: client.ApiClient, fence: Fence | None = None) -> None:
+        self._api = api
+        self._dynamic = DynamicClient(api)
+        self._fence = fence
+        self._resources = {kind: self._resource(kind) for kind in RESOURCES}
+
+    def fenced(self, fence: Fence) -> "Cluster":
+        """Return a view of the same connection that writes only while ``fence`` allows it."""
+        return Cluster(self._api, fence)
+
+    def _resource(self, kind: str) -> Resource:
+        known = RESOURCES[kind]
+        return Resource(
+            prefix="apis" if known.group else "api",
+            group=known.group,
+            api_version=known.version,
+            kind=known.kind,
+            namespaced=known.namespaced,
+            name=known.plural,
+            client=self._dynamic,
+        )
+
+    async def list(self, kind: str, *, selector: str | None = None) -> list[Object]:
+        """Return all objects of a kind, in pages, as the API server has them now."""
+        items: list[Object] = []
+        token: str | None = None
+        while True:
+            page = await self._call(
+                self._dynamic.get(
+                    self._resources[kind],
+                    label_selector=selector,
+                    limit=PAGE,
+                    _continue=token,
+                    **_raw(LIST_TIMEOUT_S),
+                )
+            )
+            known = RESOURCES[kind]
+            items += [
+                {"apiVersion": known.api_version, "kind": kind, **item} for item in page["items"]
+            ]
+            token = page["metadata"].get("continue")
+            if not token:
+                return items
+
+    async def get(self, kind: str, name: str, namespace: str | None = None) -> Object | None:
+        """Return one object, or None when there is none of that name."""
+        try:
+            found: Object = await self._call(
+                self._dynamic.get(self._resources[kind], name, namespace, **_raw())
+            )
+        except ClusterError as error:
+            if error.status == 404:
+                return None
+            raise
+        return found
+
+    async def create(self, body: Object) -> Object:
+        """Create an object."""
+        return await self._write(
+            self._dynamic.create(
+                self._resources[body["kind"]], body, field_manager=FIELD_MANAGER, **_raw()
+            )
+        )
+
+    async def replace(self, body: Object) -> Object:
+        """Replace an object; its resourceVersion must be the newest."""
+        return await self._write(
+            self._dynamic.replace(
+                self._resources[body["kind"]], body, field_manager=FIELD_MANAGER, **_raw()
+            )
+        )
+
+    async def apply(self, body: Object, *, subresource: str | None = None) -> Object:
+        """Apply the fields that Conch owns (server-side); what others own is left alone."""
+        metadata = body["metadata"]
+        path = self._path(body["kind"], metadata["name"], metadata.get("namespace"), subresource)
+        return await self._write(
+            self._dynamic.request(
+                "patch",
+                path,
+                body=body,
+                content_type="application/apply-patch+yaml",
+                field_manager=FIELD_MANAGER,
+                force_conflicts=True,
+                **_raw(),
+            )
+        )
+
+    async def patch(
+        self, kind: str, name: str, namespace: str | None, body: Object, *, content_type: str
+    ) -> Object:
+        """Patch an object; put uid and resourceVersion into ``body`` as preconditions."""
+        return await self._write(
+            self._dynamic.patch(
+                self._resources[kind],
+                body,
+                name,
+                namespace,
+                content_type=content_type,
+                field_manager=FIELD_MANAGER,
+                **_raw(),
+            )
+        )
+
+    async def delete(
+        self, kind: str, name: str, namespace: str | None, precondition: Precondition
+    ) -> None:
+        """Delete exactly that object; one that is gone already is no error."""
+        options = {
+            "apiVersion": "v1",
+            "kind": "DeleteOptions",
+            "preconditions": precondition.to_dict(),
+            "propagationPolicy": "Background",
+        }
+        try:
+            await self._write(
+                self._dynamic.delete(self._resources[kind], name, namespace, body=options, **_raw())
+            )
+        except ClusterError as error:
+            if error.status != 404:
+                raise
+
+    def _path(self, kind: str, name: str, namespace: str | None, subresource: str | None) -> str:
+        path: str = self._resources[kind].path(name=name, namespace=namespace)
+        return f"{path}/{subresource}" if subresource else path
+
+    async def _write(self, request: Awaitable[Any]) -> Object:
+        if self._fence is not None and not self._fence.may_write():
+            _unsent(request)
+            raise NotLeaderError("the lease is not held; nothing was written")
+        answer: Object = await self._call(request)
+        return answer
+
+    async def _call(self, request: Awaitable[Any]) -> Any:
+        try:
+            return await request
+        except ApiException as error:
+            raise ClusterError(_sentence(error), error.status or 0) from error
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise ClusterError(f"the API server does not answer: {error!r}", 0) from error
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self._api.close()
+
+
+def _unsent(request: Awaitable[Any]) -> None:
+    if isinstance(request, Coroutine):
+        request.close()
+
+
+def _raw(timeout: float = REQUEST_TIMEOUT_S) -> Mapping[str, Any]:
+    return {"serializer": lambda _client, data: data, "_request_timeout": timeout}
+
+
+def _sentence(error: ApiException) -> str:
+    summary = getattr(error, "summary", None)
+    text = summary() if callable(summary) else (error.body or error.reason)
+    return str(text)
+
+
+async def connect(kubeconfig: str | None = None) -> Cluster:
+    """Connect by a kubeconfig (argument, KUBECONFIG, default place) or from inside a pod."""
+    configuration = client.Configuration()
+    configuration.retries = 1
+    if kubeconfig is None and "KUBERNETES_SERVICE_HOST" in os.environ:
+        config.load_incluster_config(client_configuration=configuration)
+    else:
+        await config.load_kube_config(kubeconfig, client_configuration=configuration)
+    return Cluster(client.ApiClient(configuration))

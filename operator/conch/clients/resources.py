@@ -1,0 +1,56 @@
+"""The Kubernetes kinds that Conch reads or writes; known in advance, so nothing is discovered."""
+
+from dataclasses import dataclass
+
+from conch.api.crd import KINDS
+from conch.api.names import GROUP, VERSION
+
+
+@dataclass(frozen=True)
+class ResourceKind:
+    """How the API server addresses a kind."""
+
+    kind: str
+    plural: str
+    group: str = ""
+    version: str = "v1"
+    namespaced: bool = True
+
+    @property
+    def api_version(self) -> str:
+        """The apiVersion of its objects."""
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+
+_BUILT_IN = (
+    ResourceKind("Node", "nodes", namespaced=False),
+    ResourceKind("Namespace", "namespaces", namespaced=False),
+    ResourceKind("Pod", "pods"),
+    ResourceKind("Service", "services"),
+    ResourceKind("ServiceAccount", "serviceaccounts"),
+    ResourceKind("ConfigMap", "configmaps"),
+    ResourceKind("Event", "events"),
+    ResourceKind("PersistentVolume", "persistentvolumes", namespaced=False),
+    ResourceKind("PersistentVolumeClaim", "persistentvolumeclaims"),
+    ResourceKind("ReplicaSet", "replicasets", "apps"),
+    ResourceKind("ControllerRevision", "controllerrevisions", "apps"),
+    ResourceKind("PodDisruptionBudget", "poddisruptionbudgets", "policy"),
+    ResourceKind("Lease", "leases", "coordination.k8s.io"),
+)
+_OWN = tuple(ResourceKind(k.kind, k.plural, GROUP, VERSION, namespaced=k.namespaced) for k in KINDS)
+
+RESOURCES: dict[str, ResourceKind] = {r.kind: r for r in (*_BUILT_IN, *_OWN)}
+"""By kind; the kinds that Conch touches have names of their own."""
+
+CHILDREN = (
+    "ServiceAccount",
+    "ControllerRevision",
+    "ConfigMap",
+    "PersistentVolumeClaim",
+    "Service",
+    "PodDisruptionBudget",
+    "ReplicaSet",
+)
+"""Kinds that a ModelService owns, all labelled as managed by Conch."""
+
+WATCHED = ("ModelService", "Model", "ClusterModel", "GPUPool", "Node", "Pod", *CHILDREN)

@@ -1,0 +1,98 @@
+"""The newest known state of every watched object, in plain dictionaries.
+
+Fed by watch events and by the answers to Conch's own writes, and put right by regular lists: a
+deletion that a cut watch swallowed would otherwise stay for ever.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+Object = dict[str, Any]
+ObjectKey = tuple[str, str]
+"""Namespace ("" for cluster-scoped kinds) and name."""
+
+
+def key_of(body: Object) -> ObjectKey:
+    """Return the key of an object."""
+    return body["metadata"].get("namespace", ""), body["metadata"]["name"]
+
+
+def version_of(body: Object) -> int:
+    """Return the resourceVersion as a number, which grows with each write of the API server."""
+    text = body["metadata"].get("resourceVersion", "0")
+    return int(text) if text.isdecimal() else 0
+
+
+class Store:
+    """Objects by kind and key."""
+
+    def __init__(self) -> None:
+        self._kinds: dict[str, dict[ObjectKey, Object]] = {}
+        self._deleted: dict[str, int] = {}
+        """The newest version of objects that are gone, by UID: late answers don't revive them."""
+
+    def put(self, kind: str, body: Object) -> bool:
+        """Keep an object unless a newer state of it is known; tell whether anything changed."""
+        objects = self._kinds.setdefault(kind, {})
+        key = key_of(body)
+        known = objects.get(key)
+        if body["metadata"].get("uid") in self._deleted:
+            return False
+        if known is not None and version_of(known) >= version_of(body):
+            return False
+        objects[key] = _slim(body)
+        return True
+
+    def drop(self, kind: str, body: Object) -> bool:
+        """Forget an object that is gone; one of the same name but another UID stays."""
+        objects = self._kinds.setdefault(kind, {})
+        uid = body["metadata"].get("uid")
+        known = objects.get(key_of(body))
+        if uid:
+            self._deleted[uid] = version_of(body)
+            self._forget_old()
+        if known is None or known["metadata"].get("uid") != uid:
+            return False
+        del objects[key_of(body)]
+        return True
+
+    def _forget_old(self, most: int = 20000) -> None:
+        while len(self._deleted) > most:
+            del self._deleted[next(iter(self._deleted))]
+
+    def before_list(self, kind: str) -> dict[ObjectKey, str]:
+        """Return keys and UIDs known now; give them to ``after_list`` with the list's items."""
+        return {k: o["metadata"]["uid"] for k, o in self._kinds.get(kind, {}).items()}
+
+    def after_list(self, kind: str, before: dict[ObjectKey, str], items: Iterable[Object]) -> bool:
+        """Take over a list, and drop what was known before it began and isn't in it.
+
+        Objects that appeared while the list ran are kept. Tells whether anything changed.
+        """
+        changed = False
+        listed = set()
+        for body in items:
+            listed.add(body["metadata"]["uid"])
+            changed |= self.put(kind, body)
+        objects = self._kinds.setdefault(kind, {})
+        for key, uid in before.items():
+            known = objects.get(key)
+            if uid not in listed and known is not None and known["metadata"]["uid"] == uid:
+                del objects[key]
+                changed = True
+        return changed
+
+    def get(self, kind: str, name: str, namespace: str = "") -> Object | None:
+        """Return one object, or None."""
+        return self._kinds.get(kind, {}).get((namespace, name))
+
+    def all(self, kind: str) -> Iterator[Object]:
+        """Iterate over the objects of a kind, ordered by key."""
+        objects = self._kinds.get(kind, {})
+        return (objects[key] for key in sorted(objects))
+
+
+def _slim(body: Object) -> Object:
+    """Return the object without what Conch never reads and large fleets pay for in memory."""
+    metadata = {k: v for k, v in body["metadata"].items() if k != "managedFields"}
+    return {**body, "metadata": metadata}

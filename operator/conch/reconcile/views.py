@@ -1,0 +1,173 @@
+"""From API objects to the frozen facts that decisions take. Pure."""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+from conch.api.base import parse_quantity
+from conch.api.names import (
+    ANNOTATION_DRAINING_SINCE,
+    GATE,
+    LABEL_POOL,
+    LABEL_REVISION,
+    LABEL_SERVING,
+    SERVING,
+)
+from conch.decisions.fleet import Node, Pod, ReplicaSet
+
+Object = dict[str, Any]
+_OVER = ("Succeeded", "Failed")
+
+
+def seconds_of(text: str) -> float:
+    """Return a Kubernetes time as seconds since the epoch."""
+    return datetime.fromisoformat(text).timestamp()
+
+
+def quantity(text: object) -> float:
+    """Return a quantity of the API; one that can't be read counts as nothing."""
+    try:
+        return parse_quantity(str(text))
+    except ValueError:
+        return 0.0
+
+
+def condition(body: Object, kind: str) -> Mapping[str, Any]:
+    """Return a condition of an object, empty where there is none."""
+    conditions = body.get("status", {}).get("conditions") or []
+    return next((c for c in conditions if c.get("type") == kind), {})
+
+
+def requests_of(pod: Object) -> dict[str, float]:
+    """Return what the scheduler counts for a pod: containers summed, or the largest init one.
+
+    As in k8s.io/component-helpers/resource; sidecars (init containers that restart) add up.
+    """
+    total: dict[str, float] = {}
+    peak: dict[str, float] = {}
+    spec = pod.get("spec", {})
+    for container in spec.get("containers", []):
+        _add(total, container)
+    for container in spec.get("initContainers", []):
+        if container.get("restartPolicy") == "Always":
+            _add(total, container)
+        else:
+            for name, amount in _requests(container).items():
+                peak[name] = max(peak.get(name, 0.0), amount)
+    for name, amount in spec.get("overhead", {}).items():
+        total[name] = total.get(name, 0.0) + quantity(amount)
+    return {n: max(total.get(n, 0.0), peak.get(n, 0.0)) for n in {*total, *peak}}
+
+
+def _requests(container: Object) -> dict[str, float]:
+    resources = container.get("resources") or {}
+    wanted = {**(resources.get("limits") or {}), **(resources.get("requests") or {})}
+    return {name: quantity(amount) for name, amount in wanted.items()}
+
+
+def _add(total: dict[str, float], container: Object) -> None:
+    for name, amount in _requests(container).items():
+        total[name] = total.get(name, 0.0) + amount
+
+
+def bound_pods(pods: Iterable[Object]) -> dict[str, list[Object]]:
+    """Return the pods that hold resources, by node."""
+    by_node: dict[str, list[Object]] = {}
+    for pod in pods:
+        node = pod.get("spec", {}).get("nodeName")
+        if node and pod.get("status", {}).get("phase") not in _OVER:
+            by_node.setdefault(node, []).append(pod)
+    return by_node
+
+
+def node_view(body: Object, pods: Iterable[Object]) -> Node:
+    """Return a node with what its pods ask for."""
+    requested: dict[str, float] = {}
+    count = 0
+    for pod in pods:
+        count += 1
+        for name, amount in requests_of(pod).items():
+            requested[name] = requested.get(name, 0.0) + amount
+    allocatable = body.get("status", {}).get("allocatable") or {}
+    return Node(
+        name=body["metadata"]["name"],
+        labels=body["metadata"].get("labels") or {},
+        ready=condition(body, "Ready").get("status") == "True"
+        and not body["metadata"].get("deletionTimestamp"),
+        schedulable=not body.get("spec", {}).get("unschedulable", False),
+        taints=tuple(body.get("spec", {}).get("taints") or ()),
+        allocatable={name: quantity(amount) for name, amount in allocatable.items()},
+        requested=requested,
+        pods=count,
+    )
+
+
+def pod_view(body: Object) -> Pod:
+    """Return a pod of a service."""
+    metadata, spec = body["metadata"], body.get("spec", {})
+    labels = metadata.get("labels") or {}
+    annotations = metadata.get("annotations") or {}
+    ready = condition(body, "Ready")
+    scheduled = condition(body, "PodScheduled")
+    draining = annotations.get(ANNOTATION_DRAINING_SINCE)
+    waits = scheduled.get("reason") == "Unschedulable" and scheduled.get("status") == "False"
+    return Pod(
+        name=metadata["name"],
+        uid=metadata["uid"],
+        resource_version=metadata["resourceVersion"],
+        revision=labels.get(LABEL_REVISION, ""),
+        pool=labels.get(LABEL_POOL, ""),
+        created=seconds_of(metadata["creationTimestamp"]),
+        node=spec.get("nodeName"),
+        gated=any(g.get("name") == GATE for g in spec.get("schedulingGates") or ()),
+        pinned=pinned_node(spec),
+        ready=ready.get("status") == "True",
+        serving=labels.get(LABEL_SERVING) == SERVING,
+        draining_since=_draining(draining),
+        deleting="deletionTimestamp" in metadata or body.get("status", {}).get("phase") in _OVER,
+        unschedulable=scheduled.get("message", "no node") if waits else None,
+        ready_at=seconds_of(ready["lastTransitionTime"]) if ready.get("status") == "True" else None,
+        body=body,
+    )
+
+
+def _draining(text: str | None) -> float | None:
+    """Return when a drain began; an unreadable time counts as long ago, so that it ends."""
+    if text is None:
+        return None
+    try:
+        return seconds_of(text)
+    except ValueError:
+        return 0.0
+
+
+def pinned_node(pod_spec: Object) -> str | None:
+    """Return the one node that a pod's affinity names, if it does."""
+    affinity = pod_spec.get("affinity", {}).get("nodeAffinity", {})
+    required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution") or {}
+    for term in required.get("nodeSelectorTerms") or ():
+        for field in term.get("matchFields") or ():
+            if field.get("key") == "metadata.name" and field.get("values"):
+                return str(field["values"][0])
+    return None
+
+
+def replica_set_view(body: Object) -> ReplicaSet:
+    """Return a ReplicaSet of a service."""
+    metadata, spec = body["metadata"], body["spec"]
+    status = body.get("status", {})
+    labels = metadata.get("labels") or {}
+    failure = condition(body, "ReplicaFailure")
+    gates = spec.get("template", {}).get("spec", {}).get("schedulingGates") or ()
+    replicas = spec.get("replicas", 1)
+    current = status.get("observedGeneration", 0) >= metadata.get("generation", 0)
+    return ReplicaSet(
+        name=metadata["name"],
+        uid=metadata["uid"],
+        revision=labels.get(LABEL_REVISION, ""),
+        pool=labels.get(LABEL_POOL, ""),
+        replicas=replicas,
+        gated=any(g.get("name") == GATE for g in gates),
+        observed=current,
+        refusal=failure.get("message") if failure.get("status") == "True" else None,
+    )
