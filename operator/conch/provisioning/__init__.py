@@ -1,1 +1,1 @@
-"""Pure rendering of specs to manifests, one file a kind."""
+"""Pure rendering: what a service is, as the manifests of its children. No input or output."""

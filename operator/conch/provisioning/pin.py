@@ -1,0 +1,33 @@
+"""The one patch that admits a gated pod and places it."""
+
+from typing import Any
+
+from conch.api.names import GATE
+
+_REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
+
+
+def admission_patch(pod: dict[str, Any], node: str | None) -> dict[str, Any]:
+    """Return the strategic merge patch that lifts Conch's gate from ``pod``, and only that one.
+
+    With a node, the pod may run nowhere else. The patch names the pod's UID and resourceVersion,
+    so that it is refused (409) when the pod has changed since it was read.
+    """
+    meta = pod["metadata"]
+    spec: dict[str, Any] = {"schedulingGates": [{"name": GATE, "$patch": "delete"}]}
+    if node is not None:
+        spec["affinity"] = {"nodeAffinity": {_REQUIRED: {"nodeSelectorTerms": _pinned(pod, node)}}}
+    identity = {"uid": meta["uid"], "resourceVersion": meta["resourceVersion"]}
+    return {"metadata": identity, "spec": spec}
+
+
+def _pinned(pod: dict[str, Any], node: str) -> list[dict[str, Any]]:
+    """Return every term of the pod, narrowed to the node; the list is replaced as a whole.
+
+    Terms are alternatives: one that is not narrowed would let the pod run elsewhere.
+    """
+    name = {"key": "metadata.name", "operator": "In", "values": [node]}
+    affinity = pod["spec"].get("affinity") or {}
+    required = (affinity.get("nodeAffinity") or {}).get(_REQUIRED) or {}
+    terms = required.get("nodeSelectorTerms") or [{}]
+    return [{**t, "matchFields": [*t.get("matchFields", []), name]} for t in terms]

@@ -1,0 +1,243 @@
+"""The pod template of a revision in a pool, as the restricted Pod Security Standard wants it."""
+
+import math
+from typing import Any
+
+from conch.api.names import (
+    FETCH_CONTAINER,
+    GATE,
+    GROUP,
+    LABEL_SERVING,
+    PORT_GRPC,
+    PORT_HTTP,
+    PORT_METRICS,
+    SERVING,
+    TRITON_CONTAINER,
+)
+from conch.provisioning.config_map import CONFIG_FILE
+from conch.provisioning.metadata import labels
+from conch.provisioning.probes import probes
+from conch.provisioning.resources import Pool, host_share, requirements, triton_requirements
+from conch.provisioning.service_account import service_account_name
+from conch.provisioning.snapshot import Snapshot
+from conch.provisioning.source import DOWNLOADED, Scheme, location
+from conch.provisioning.volumes import (
+    CONFIG,
+    CREDENTIALS,
+    MODELS,
+    SOURCE,
+    fetch_mounts,
+    triton_mounts,
+    volumes,
+)
+
+USER = 65532
+"""The user and group of both containers."""
+PRE_STOP_SECONDS = 5
+"""Until every node has heard that a pod which is stopped gets no new connections."""
+GRACE_MARGIN_SECONDS = 5
+"""For Triton to unload after the last answer."""
+UNREACHABLE_SECONDS = 15
+"""After which a replica on a node that went silent is made again elsewhere."""
+_TAINTS = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
+_SCRAPE = {
+    "prometheus.io/scrape": "true",
+    "prometheus.io/port": str(PORT_METRICS),
+    "prometheus.io/path": "/metrics",
+}
+_ENV = {
+    "PYTHONDONTWRITEBYTECODE": "1",  # the file system is read-only
+    "HOME": "/tmp",  # noqa: S108  # the user has no entry in the image's passwd
+}
+_FILE_NAMES = {
+    "onnxruntime": "model.onnx",
+    "openvino": "model.xml",
+    "python": "model.py",
+    "pytorch": "model.pt",
+    "tensorrt": "model.plan",
+}
+"""What Triton's backends call their file: a source of one file is given that name."""
+
+
+def pod_template(snapshot: Snapshot, pool: Pool, *, gated: bool) -> dict[str, Any]:
+    """Return the template of the pods; with the gate they wait until Conch places them."""
+    extra = snapshot.pod_template
+    return {
+        "metadata": {
+            "labels": pod_labels(snapshot, pool),
+            "annotations": {**extra.annotations, **_SCRAPE},
+        },
+        "spec": {
+            **({"schedulingGates": [{"name": GATE}]} if gated else {}),
+            **_optional(snapshot),
+            "serviceAccountName": extra.service_account_name
+            or service_account_name(snapshot.service),
+            "automountServiceAccountToken": False,
+            "enableServiceLinks": False,
+            "terminationGracePeriodSeconds": grace_seconds(snapshot),
+            "securityContext": _pod_security(),
+            "affinity": _affinity(pool),
+            "tolerations": _tolerations(snapshot, pool),
+            "volumes": volumes(snapshot),
+            "initContainers": [_fetch(snapshot, pool)],
+            "containers": [_triton(snapshot, pool)],
+        },
+    }
+
+
+def pod_labels(snapshot: Snapshot, pool: Pool) -> dict[str, str]:
+    """Return the labels of a pod; users' own may not take the place of Conch's."""
+    users = {k: v for k, v in snapshot.pod_template.labels.items() if not _is_ours(k)}
+    ours = labels(snapshot.service, revision=snapshot.revision, pool=pool.name)
+    return {**users, **ours, LABEL_SERVING: SERVING}
+
+
+def _is_ours(label: str) -> bool:
+    return label.startswith(f"{GROUP}/")
+
+
+def _optional(snapshot: Snapshot) -> dict[str, Any]:
+    """Return the parts of the spec that stand there only where users set them."""
+    extra = snapshot.pod_template
+    parts = {
+        "imagePullSecrets": extra.image_pull_secrets,
+        "nodeSelector": extra.node_selector,
+        "runtimeClassName": extra.runtime_class_name,
+        "priorityClassName": extra.priority_class_name,
+    }
+    return {k: v for k, v in parts.items() if v}
+
+
+def grace_seconds(snapshot: Snapshot) -> int:
+    """Return how long a pod that is stopped may take, in whole seconds."""
+    return PRE_STOP_SECONDS + math.ceil(snapshot.drain_seconds) + GRACE_MARGIN_SECONDS
+
+
+def _pod_security() -> dict[str, Any]:
+    return {
+        "runAsNonRoot": True,
+        "runAsUser": USER,
+        "runAsGroup": USER,
+        "fsGroup": USER,
+        # Large model volumes are not walked through again at each start.
+        "fsGroupChangePolicy": "OnRootMismatch",
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+
+
+def _container_security() -> dict[str, Any]:
+    return {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+
+
+def _affinity(pool: Pool) -> dict[str, Any]:
+    """Return the affinity to the pool's nodes: one term, which a pin can narrow to one node."""
+    wanted = [
+        {"key": key, "operator": "In", "values": [value]}
+        for key, value in sorted(pool.spec.node_selector.items())
+    ]
+    terms = {"nodeSelectorTerms": [{"matchExpressions": wanted}]}
+    return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}
+
+
+def _tolerations(snapshot: Snapshot, pool: Pool) -> list[dict[str, Any]]:
+    given = [*snapshot.pod_template.tolerations]
+    given += [t for t in pool.spec.tolerations if t not in given]
+    keys = {t.get("key") for t in given}
+    ours = [
+        {
+            "key": taint,
+            "operator": "Exists",
+            "effect": "NoExecute",
+            "tolerationSeconds": UNREACHABLE_SECONDS,
+        }
+        for taint in _TAINTS
+        if taint not in keys
+    ]
+    return [*given, *ours]
+
+
+def _env(snapshot: Snapshot) -> list[dict[str, Any]]:
+    users = {e.get("name") for e in snapshot.pod_template.env}
+    ours = [{"name": k, "value": v} for k, v in _ENV.items() if k not in users]
+    return [*ours, *snapshot.pod_template.env]
+
+
+def _container(snapshot: Snapshot, name: str, image: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "image": image,
+        "imagePullPolicy": "IfNotPresent",
+        "env": _env(snapshot),
+        "securityContext": _container_security(),
+        # Whatever a container says last, such as Triton's own error, stands in the pod's status.
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+    }
+
+
+def _fetch(snapshot: Snapshot, pool: Pool) -> dict[str, Any]:
+    return {
+        **_container(snapshot, FETCH_CONTAINER, snapshot.fetch_image),
+        "command": ["conch", "fetch"],
+        "args": fetch_args(snapshot),
+        "resources": requirements(host_share(snapshot.variant, pool)),
+        "volumeMounts": fetch_mounts(snapshot),
+    }
+
+
+def fetch_args(snapshot: Snapshot) -> list[str]:
+    """Return the arguments of ``conch fetch``.
+
+    A revision keeps its Conch image while the operator is upgraded: an argument that exists may
+    never change its meaning, and a new one is given only where a source needs it.
+    """
+    variant = snapshot.variant
+    place = location(variant.source)
+    args = [f"--uri={place.uri}", f"--model={snapshot.model}", f"--repository={MODELS}"]
+    args.append(f"--config={CONFIG}/{CONFIG_FILE}")
+    if variant.source.sha256:
+        args.append(f"--sha256={variant.source.sha256}")
+    if variant.backend in _FILE_NAMES:
+        args.append(f"--file-name={_FILE_NAMES[variant.backend]}")
+    if place.scheme not in DOWNLOADED:
+        args.append(f"--source-dir={_source_dir(place.scheme, place.path)}")
+    elif variant.source.secret_ref:
+        args.append(f"--credentials={CREDENTIALS}")
+    return args
+
+
+def _source_dir(scheme: Scheme, path: str) -> str:
+    """Return where the files are in the pod; a local volume starts at the path itself."""
+    return f"{SOURCE}/{path}" if scheme is Scheme.PVC and path else SOURCE
+
+
+def _triton(snapshot: Snapshot, pool: Pool) -> dict[str, Any]:
+    ports = {"http": PORT_HTTP, "grpc": PORT_GRPC, "metrics": PORT_METRICS}
+    return {
+        **_container(snapshot, TRITON_CONTAINER, snapshot.triton_image),
+        # No command: the entry point of NVIDIA's image prepares the driver's libraries.
+        "args": ["tritonserver", *triton_args(snapshot)],
+        "ports": [
+            {"name": name, "containerPort": port, "protocol": "TCP"} for name, port in ports.items()
+        ],
+        "resources": triton_requirements(snapshot.variant, pool),
+        "volumeMounts": triton_mounts(snapshot),
+        "lifecycle": {"preStop": {"sleep": {"seconds": PRE_STOP_SECONDS}}},
+        **probes(snapshot.model),
+    }
+
+
+def triton_args(snapshot: Snapshot) -> list[str]:
+    """Return the arguments of the server: one model, and an end when it does not load."""
+    return [
+        f"--model-repository={MODELS}",
+        "--model-control-mode=explicit",
+        f"--load-model={snapshot.model}",
+        "--exit-on-error=true",
+        f"--exit-timeout-secs={math.ceil(snapshot.drain_seconds)}",
+        "--metrics-config=summary_latencies=true",
+        *snapshot.triton_args,
+    ]

@@ -1,0 +1,42 @@
+"""The Service: the address of a model service, which sends traffic to one revision."""
+
+from typing import Any
+
+from conch.api.names import LABEL_SERVING, PORT_GRPC, PORT_HTTP, SERVING
+from conch.provisioning.metadata import Owner, labels, metadata, selector
+from conch.provisioning.snapshot import Snapshot
+
+_PORTS = (("http", PORT_HTTP), ("grpc", PORT_GRPC))
+
+
+def service(snapshot: Snapshot, *, owner: Owner) -> dict[str, Any]:
+    """Return the manifest of the Service, whose selector promotes the snapshot's revision."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": metadata(
+            snapshot.service, snapshot.namespace, labels=labels(snapshot.service), owner=owner
+        ),
+        "spec": {
+            "type": "ClusterIP",
+            "selector": {
+                **selector(snapshot.service, revision=snapshot.revision),
+                LABEL_SERVING: SERVING,
+            },
+            "ports": [
+                {
+                    "name": name,
+                    "port": port,
+                    "targetPort": name,
+                    "protocol": "TCP",
+                    "appProtocol": name,
+                }
+                for name, port in _PORTS
+            ],
+        },
+    }
+
+
+def url(name: str, namespace: str) -> str:
+    """Return the HTTP address of a service inside the cluster."""
+    return f"http://{name}.{namespace}.svc:{PORT_HTTP}"

@@ -1,0 +1,145 @@
+"""What the pods of one revision depend on, kept so that they can be made again at any time.
+
+A revision is a digest of what users wrote. Images that the installation chose are kept in the
+snapshot but are no part of the digest, so that an upgrade of Conch makes no new revision.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+from conch.api.base import KubeModel
+from conch.api.model import ModelSpec, Tensor, Variant
+from conch.api.service import Disruption, ModelKind, ModelServiceSpec, PodTemplate
+
+_REVISION_LENGTH = 10
+_MEASURED = ("accuracy", "profile")
+"""Parts of a variant that describe it and change nothing in its pods."""
+
+
+@dataclass(frozen=True)
+class Images:
+    """The images of the installation, used where a service names none."""
+
+    triton: str
+    conch: str
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One revision of a service. ``drain_seconds`` and ``disruption`` follow the service."""
+
+    service: str
+    namespace: str
+    revision: str
+    model_kind: ModelKind
+    model: str
+    variant: Variant
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    pod_template: PodTemplate
+    triton_image: str
+    triton_args: tuple[str, ...]
+    fetch_image: str
+    drain_seconds: float
+    disruption: Disruption
+
+    def following(self, spec: ModelServiceSpec) -> Self:
+        """Return the snapshot with what a service may change without a new revision."""
+        drain = spec.scaling.seconds("drain_timeout")
+        return replace(self, drain_seconds=drain, disruption=spec.disruption)
+
+    def to_data(self) -> dict[str, Any]:
+        """Return what lasts of the snapshot, for the ``data`` of a ControllerRevision."""
+        return {
+            "model": {"kind": str(self.model_kind), "name": self.model},
+            "variant": self.variant.to_dict(),
+            "inputs": [t.to_dict() for t in self.inputs],
+            "outputs": [t.to_dict() for t in self.outputs],
+            "podTemplate": self.pod_template.to_dict(),
+            "tritonImage": self.triton_image,
+            "tritonArgs": list(self.triton_args),
+            "fetchImage": self.fetch_image,
+        }
+
+    @classmethod
+    def from_data(
+        cls,
+        data: dict[str, Any],
+        *,
+        service: str,
+        namespace: str,
+        revision: str,
+        spec: ModelServiceSpec,
+    ) -> Self:
+        """Return the snapshot that ``to_data`` wrote, following ``spec`` as it is now.
+
+        Raises KeyError or ValueError when the data are not such.
+        """
+        return cls(
+            service=service,
+            namespace=namespace,
+            revision=revision,
+            model_kind=ModelKind(data["model"]["kind"]),
+            model=data["model"]["name"],
+            variant=Variant.model_validate(data["variant"]),
+            inputs=tuple(Tensor.model_validate(t) for t in data["inputs"]),
+            outputs=tuple(Tensor.model_validate(t) for t in data["outputs"]),
+            pod_template=PodTemplate.model_validate(data["podTemplate"]),
+            triton_image=data["tritonImage"],
+            triton_args=tuple(data["tritonArgs"]),
+            fetch_image=data["fetchImage"],
+            drain_seconds=spec.scaling.seconds("drain_timeout"),
+            disruption=spec.disruption,
+        )
+
+
+def snapshot(
+    spec: ModelServiceSpec,
+    model: ModelSpec,
+    variant: Variant,
+    *,
+    service: str,
+    namespace: str,
+    images: Images,
+) -> Snapshot:
+    """Return the snapshot of a service as it and its model are written now."""
+    return Snapshot(
+        service=service,
+        namespace=namespace,
+        revision=revision_of(spec, model, variant),
+        model_kind=spec.model.kind,
+        model=spec.model.name,
+        variant=variant.model_copy(update={"accuracy": None, "profile": {}}),
+        inputs=tuple(model.inputs),
+        outputs=tuple(model.outputs),
+        pod_template=spec.pod_template,
+        triton_image=spec.triton.image or images.triton,
+        triton_args=tuple(spec.triton.args),
+        fetch_image=images.conch,
+        drain_seconds=spec.scaling.seconds("drain_timeout"),
+        disruption=spec.disruption,
+    )
+
+
+def revision_of(spec: ModelServiceSpec, model: ModelSpec, variant: Variant) -> str:
+    """Return the name of the revision: a digest over what its pods run, as users wrote it.
+
+    Scaling, placement, measured quality and the installation's images are left out.
+    """
+    parts = {
+        "model": {"kind": str(spec.model.kind), "name": spec.model.name},
+        "variant": _written(variant, exclude=_MEASURED),
+        "inputs": [_written(t) for t in model.inputs],
+        "outputs": [_written(t) for t in model.outputs],
+        "podTemplate": _written(spec.pod_template),
+        "triton": _written(spec.triton),
+    }
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:_REVISION_LENGTH]
+
+
+def _written(part: KubeModel, exclude: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Return a part without its defaults: a field that a later version adds makes no revision."""
+    return part.model_dump(by_alias=True, exclude_defaults=True, exclude=set(exclude), mode="json")

@@ -1,0 +1,101 @@
+"""Where a variant's files come from: reading the URI, and what may be used."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from posixpath import normpath
+from urllib.parse import unquote, urlsplit
+
+from conch.api.model import Source
+
+
+class Scheme(StrEnum):
+    """The kinds of source that Conch can fetch."""
+
+    PVC = "pvc"
+    FILE = "file"
+    HTTP = "http"
+    HTTPS = "https"
+    CONFIG_MAP = "configmap"
+
+
+DOWNLOADED = (Scheme.HTTP, Scheme.HTTPS)
+
+
+@dataclass(frozen=True)
+class Location:
+    """A source, read: the claim or ConfigMap by name, the path there, the URI for people."""
+
+    scheme: Scheme
+    uri: str
+    name: str = ""
+    path: str = ""
+
+
+def location(source: Source) -> Location:
+    """Return where the files are. Raises ValueError with a sentence for people."""
+    if source.config_map:
+        return Location(
+            Scheme.CONFIG_MAP,
+            uri=f"configmap://{source.config_map.name}",
+            name=source.config_map.name,
+        )
+    return _from_uri(source.uri or "")
+
+
+def _from_uri(uri: str) -> Location:
+    parts = urlsplit(uri)
+    known = {str(s) for s in Scheme if s is not Scheme.CONFIG_MAP}
+    if parts.scheme not in known:
+        raise ValueError(
+            f"{uri}: {parts.scheme or 'no'}:// sources are not supported yet; "
+            "use pvc://CLAIM/PATH, file:///PATH, http(s)://HOST/PATH or configMap"
+        )
+    scheme = Scheme(parts.scheme)
+    if scheme in DOWNLOADED:
+        if not parts.hostname or parts.path in ("", "/"):
+            raise ValueError(f"{uri}: name a host and a file: {scheme}://HOST/PATH")
+        return Location(scheme, uri)
+    path = unquote(parts.path)
+    if ".." in path.split("/"):
+        raise ValueError(f"{uri}: '..' is not allowed in a path")
+    return _local(scheme, uri, parts.netloc, path)
+
+
+def _local(scheme: Scheme, uri: str, netloc: str, path: str) -> Location:
+    if scheme is Scheme.PVC:
+        if not netloc:
+            raise ValueError(f"{uri}: name a claim: pvc://CLAIM/PATH")
+        return Location(scheme, uri, name=netloc, path=path.strip("/"))
+    if netloc or not path.strip("/"):
+        raise ValueError(f"{uri}: write file:///PATH with three slashes and a directory's path")
+    return Location(scheme, uri, path="/" + normpath(path).strip("/"))
+
+
+def allowed(uri: str, prefixes: Sequence[str]) -> bool:
+    """Return whether the installation lets models be read from ``uri``.
+
+    Only ``file://`` is limited: its directory must be one of ``prefixes`` or lie below one.
+    """
+    if not uri.startswith("file:"):
+        return True
+    try:
+        path = _from_uri(uri).path
+    except ValueError:
+        return False
+    roots = ["/" + normpath(p).strip("/") for p in prefixes]
+    return any(path == root or path.startswith(root.rstrip("/") + "/") for root in roots)
+
+
+def source_problem(source: Source, prefixes: Sequence[str]) -> str | None:
+    """Return in a sentence why ``source`` can't be used, or None where it can."""
+    try:
+        place = location(source)
+    except ValueError as error:
+        return str(error)
+    if not allowed(place.uri, prefixes):
+        where = ", ".join(prefixes) or "nowhere"
+        return f"{place.uri}: this installation allows file:// sources below: {where}"
+    if source.secret_ref and place.scheme not in DOWNLOADED:
+        return f"{place.uri}: secretRef is for http(s):// sources"
+    return None
