@@ -63,11 +63,13 @@ def _condition(name: str, field: str) -> str:
 _AGE = Column("Age", ".metadata.creationTimestamp", "date")
 _READY = Column("Ready", _condition("Ready", "status"))
 _WHY = Column("Reason", _condition("Ready", "reason"))
+# The API server prints the first match of a path alone, so a column can't list all variants.
 _MODEL_COLUMNS = (
     Column("Task", ".spec.task"),
-    Column("Variants", ".spec.variants[*].name"),
-    Column("Accuracy", ".spec.variants[*].accuracy.value", priority=1),
-    Column("Source", ".spec.variants[*].source.uri", priority=1),
+    Column("Variant", ".spec.variants[0].name"),
+    Column("Backend", ".spec.variants[0].backend"),
+    Column("Accuracy", ".spec.variants[0].accuracy.value"),
+    Column("Source", ".spec.variants[0].source.uri", priority=1),
     _AGE,
 )
 

@@ -1,0 +1,166 @@
+"""A small client of the API server for tests: objects as dictionaries, watches on a thread."""
+
+import contextlib
+import json
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import requests
+import yaml
+
+from tests.kit.upstream import Upstream, client_pem
+
+Object = dict[str, Any]
+_TIMEOUT = 30
+
+
+class ApiError(Exception):
+    """The API server refused; ``status`` is its code, the text its message."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(f"{status}: {message}")
+        self.status = status
+        self.message = message
+
+
+class Client:
+    """An API server as its administrator. Paths are those of the API, such as /api/v1/nodes."""
+
+    def __init__(self, kubeconfig: Path) -> None:
+        self._files = tempfile.TemporaryDirectory(prefix="conch-test-client-")
+        self._session = requests.Session()
+        self._session.trust_env = False  # a proxy of the machine is not meant for loopback
+        self._server = Upstream.from_kubeconfig(kubeconfig).server
+        self._session.verify, self._session.cert = client_pem(kubeconfig, Path(self._files.name))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Drop connections and the certificates' files."""
+        self._session.close()
+        self._files.cleanup()
+
+    def get(self, path: str) -> Object:
+        """Return one object, or a list."""
+        return self._ask("GET", path)
+
+    def find(self, path: str) -> Object | None:
+        """Return one object, or None where there is none."""
+        try:
+            return self.get(path)
+        except ApiError as error:
+            if error.status == 404:
+                return None
+            raise
+
+    def items(self, path: str) -> list[Object]:
+        """Return the objects of a list."""
+        found: list[Object] = self.get(path)["items"]
+        return found
+
+    def create(self, path: str, body: Object) -> Object:
+        """Create an object in the collection at ``path``, which may carry a query."""
+        return self._ask("POST", path, body)
+
+    def apply(self, path: str, body: Object, *, manager: str = "test") -> Object:
+        """Make the object so, by server-side apply."""
+        kind = "application/apply-patch+yaml"
+        return self._ask("PATCH", f"{path}?fieldManager={manager}&force=true", body, kind)
+
+    def merge(self, path: str, body: Object) -> Object:
+        """Change the fields in ``body``."""
+        return self._ask("PATCH", path, body, "application/merge-patch+json")
+
+    def delete(self, path: str) -> None:
+        """Delete an object, its dependents in the background; it is no error if it is gone."""
+        try:
+            self._ask("DELETE", path, {"propagationPolicy": "Background"})
+        except ApiError as error:
+            if error.status != 404:
+                raise
+
+    def _ask(
+        self, method: str, path: str, body: Object | None = None, kind: str = "application/json"
+    ) -> Object:
+        data = None if body is None else json.dumps(body)
+        headers = {"Content-Type": kind}
+        answer = self._session.request(
+            method, self._server + path, data=data, headers=headers, timeout=_TIMEOUT
+        )
+        if not answer.ok:
+            raise ApiError(answer.status_code, _message(answer))
+        found: Object = answer.json()
+        return found
+
+    @contextlib.contextmanager
+    def watching(self, path: str, see: Callable[[str, Object], None]) -> Iterator[None]:
+        """Call ``see`` with the type and object of each event at ``path`` while the body runs.
+
+        It runs on a thread of its own, from the state at the start on. What ``see`` raises, or
+        that the watch ended early, is raised at the end of the body.
+        """
+        start = self.get(path)["metadata"]["resourceVersion"]
+        url = f"{self._server}{path}?watch=true&resourceVersion={start}&timeoutSeconds=3000"
+        answer = self._session.get(url, stream=True, timeout=(_TIMEOUT, None))
+        watch = _Watch(answer, see)
+        watch.start()
+        try:
+            yield
+        finally:
+            watch.stop()
+        if watch.error:
+            raise watch.error
+
+
+class _Watch(threading.Thread):
+    def __init__(self, answer: requests.Response, see: Callable[[str, Object], None]) -> None:
+        super().__init__(name="test-watch", daemon=True)
+        self.error: BaseException | None = None
+        self._answer = answer
+        self._see = see
+        self._stopped = False
+        self._ended = RuntimeError("the watch ended before the test did")
+
+    def run(self) -> None:
+        try:
+            for line in self._answer.iter_lines(chunk_size=1):
+                event = json.loads(line)
+                self._see(event["type"], event["object"])
+        except BaseException as error:  # noqa: BLE001 -- handed to the test's own thread
+            self.error = None if self._stopped else error
+        else:
+            self.error = None if self._stopped else self._ended
+
+    def stop(self) -> None:
+        self._stopped = True
+        # Closing alone waits for the stream's end; shutting the socket wakes the reader.
+        connection = getattr(self._answer.raw, "connection", None) or self._answer.raw._connection
+        with contextlib.suppress(OSError, AttributeError):
+            connection.sock.shutdown(2)
+        self.join(10)
+        self._answer.close()
+
+
+def _message(answer: requests.Response) -> str:
+    try:
+        return str(answer.json()["message"])
+    except (ValueError, LookupError, TypeError):
+        return answer.text
+
+
+def manifests(path: Path) -> list[Object]:
+    """Return the objects of a YAML file."""
+    return [m for m in yaml.safe_load_all(path.read_text()) if m]
