@@ -17,9 +17,10 @@ _CONTROLLERS_V2 = ("cpuset", "cpu", "io", "memory", "pids", "hugetlb")
 
 @dataclass(frozen=True)
 class Hierarchy:
-    """A mounted cgroup tree; `controllers` is empty for the tree of version 2."""
+    """A mounted cgroup tree. Version 1 has one for each of its controllers, or a few together."""
 
     mount: Path
+    version: int
     controllers: frozenset[str] = frozenset()
 
 
@@ -30,10 +31,10 @@ def parse_mounts(text: str) -> list[Hierarchy]:
     for line in text.splitlines():
         _, place, kind, options, *_ = line.split()
         if kind == "cgroup2":
-            found.append(Hierarchy(Path(place)))
+            found.append(Hierarchy(Path(place), 2))
         elif kind == "cgroup":
             controllers = known & set(options.split(","))
-            found.append(Hierarchy(Path(place), frozenset(controllers)))
+            found.append(Hierarchy(Path(place), 1, frozenset(controllers)))
     return found
 
 
@@ -53,13 +54,13 @@ class Cgroups:
         for hierarchy in self._in_use():
             path = hierarchy.mount
             for name in relative.split("/"):
-                if not hierarchy.controllers:
+                if hierarchy.version == 2:
                     _delegate(path)
                 path /= name
                 path.mkdir(exist_ok=True)
                 if "cpuset" in hierarchy.controllers:
                     _fill_cpuset(path)
-            if not hierarchy.controllers:
+            if hierarchy.version == 2:
                 _delegate(path)
 
     def entry(self, name: str) -> Path:
@@ -117,7 +118,7 @@ class Cgroups:
 
     def _in_use(self) -> list[Hierarchy]:
         """Version 1 where the host has it: then version 2, beside it, holds no controllers."""
-        version1 = [hierarchy for hierarchy in self._hierarchies if hierarchy.controllers]
+        version1 = [hierarchy for hierarchy in self._hierarchies if hierarchy.version == 1]
         return version1 or self._hierarchies
 
     def _tracking(self) -> Hierarchy:
