@@ -1,0 +1,81 @@
+"""Unpacking tar and zip archives that nobody vouches for."""
+
+import shutil
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from conch.clients.source_errors import SourceUnavailableError
+
+_TAR = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+_ZIP = (".zip",)
+_UNIX_MODE_SHIFT = 16
+_LINK_TYPE = 0o120000
+_TYPE_MASK = 0o170000
+_BROKEN = (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, ValueError, RuntimeError)
+"""What reading a damaged archive raises; zlib's and lzma's errors are told apart below."""
+
+
+def is_archive(name: str) -> bool:
+    """Return whether a file of this name is unpacked."""
+    return name.lower().endswith((*_TAR, *_ZIP))
+
+
+def unpack(archive: Path, target: Path) -> None:
+    """Unpack the files of ``archive`` into the new directory ``target``.
+
+    Links, devices, absolute paths and paths that lead out are refused: SourceUnavailableError.
+    """
+    target.mkdir(parents=True)
+    members = _zip_members if archive.name.lower().endswith(_ZIP) else _tar_members
+    try:
+        for name, stream in members(archive):
+            _write(_inside(target, name), stream)
+    except _BROKEN as error:
+        raise SourceUnavailableError(f"{archive.name} can't be unpacked: {error}") from error
+    except Exception as error:
+        if type(error).__module__ not in ("zlib", "_lzma", "lzma"):
+            raise
+        raise SourceUnavailableError(f"{archive.name} can't be unpacked: {error}") from error
+
+
+def _tar_members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
+    with tarfile.open(archive) as tar:
+        for member in tar:
+            if member.isdir():
+                continue
+            stream = tar.extractfile(member) if member.isreg() else None
+            if stream is None:
+                raise SourceUnavailableError(
+                    f"{archive.name} holds {member.name}, which is no plain file: "
+                    "pack it without links and devices (tar --dereference)"
+                )
+            yield member.name, stream
+
+
+def _zip_members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
+    with zipfile.ZipFile(archive) as packed:
+        for info in packed.infolist():
+            if info.is_dir():
+                continue
+            if (info.external_attr >> _UNIX_MODE_SHIFT) & _TYPE_MASK == _LINK_TYPE:
+                raise SourceUnavailableError(
+                    f"{archive.name} holds {info.filename}, which is a link: pack it without links"
+                )
+            with packed.open(info) as stream:
+                yield info.filename, stream
+
+
+def _inside(target: Path, name: str) -> Path:
+    parts = PurePosixPath(name).parts
+    if not parts or parts[0] == "/" or ".." in parts:
+        raise SourceUnavailableError(f"the archive holds {name!r}, which leads out of it")
+    return target.joinpath(*parts)
+
+
+def _write(path: Path, stream: IO[bytes]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as out:
+        shutil.copyfileobj(stream, out, 1 << 20)
