@@ -1,7 +1,29 @@
 """From what is measured of a service to how many replicas it should have."""
 
+import math
+from dataclasses import dataclass, replace
+
+from conch.api.conditions import Reason
+from conch.decisions.scaling import explain
+from conch.decisions.scaling.demand import BUSY, LATE, PENDING, QUEUE, demand, pressed
+from conch.decisions.scaling.fleet import rates, replicas_for, spread
 from conch.decisions.scaling.load import ScalingDecision, ServiceLoad
+from conch.decisions.scaling.measure import Measured, View, stale_after, view
+from conch.decisions.scaling.observe import observed
+from conch.decisions.scaling.pressure import helps
 from conch.decisions.scaling.state import ScalingState
+from conch.decisions.scaling.window import full, highest, watched, wished
+
+
+@dataclass(frozen=True, slots=True)
+class _Need:
+    """Replicas that the load asks for, whatever the bounds and the pools say."""
+
+    replicas: int
+    demand: float = 0.0
+    rates: explain.Rates = explain.NO_RATES
+    reactive: bool = False
+    """One more than counted, on signs that the replicas are too few."""
 
 
 def decide(load: ServiceLoad, state: ScalingState, now: float) -> ScalingDecision:
@@ -9,4 +31,148 @@ def decide(load: ServiceLoad, state: ScalingState, now: float) -> ScalingDecisio
 
     ``now`` is in seconds. Without data the replicas stay what they are, within the bounds.
     """
-    raise NotImplementedError
+    seen = view(load)
+    if seen.measured is not None:
+        state = observed(load, state, seen.measured, seen.usable, now)
+    if load.fixed is not None:
+        return _fixed(load, state, load.fixed)
+    if seen.measured is None:
+        return _decision(load, state, _Need(0), seen, now)
+    need = _need(load, state, seen.measured, now)
+    return _decision(load, _remembered(load, state, need, seen, now), need, seen, now)
+
+
+def _fixed(load: ServiceLoad, state: ScalingState, fixed: int) -> ScalingDecision:
+    wished = load.bounded(fixed) if fixed > 0 else 0
+    replicas = min(wished, load.within_reach)
+    reason = Reason.LIMITED_BY_CAPACITY if replicas < wished else Reason.FIXED_REPLICAS
+    return ScalingDecision(
+        replicas=replicas,
+        wished=wished,
+        by_pool=spread(replicas, load.pools),
+        reason=reason,
+        message=explain.fixed(fixed, wished, replicas),
+        active=False,
+        state=state,
+    )
+
+
+def _need(load: ServiceLoad, state: ScalingState, measured: Measured, now: float) -> _Need:
+    asked = demand(state.samples, window=load.window, load_seconds=_load_seconds(load))
+    known = rates(load, state)
+    if known:
+        planned = {name: rate * load.target_utilization for name, rate in known.items()}
+        need = _Need(replicas_for(asked, load.pools, planned), asked, known)
+    else:
+        need = _Need(_by_use(load, measured), asked)
+    if need.replicas <= load.held and _too_few(load, state, measured, now, known=bool(known)):
+        # The reactive floor: no profile yet, or one that promises too much.
+        return replace(need, replicas=load.held + 1, reactive=True)
+    return need
+
+
+def _by_use(load: ServiceLoad, measured: Measured) -> int:
+    """Return how many of the held replicas are in use, before a profile is known.
+
+    As HPA's ratio of use to target (podautoscaler/replica_calculator.go), downwards only.
+    """
+    planned = max(1, load.instances) * load.target_utilization
+    return min(load.held, math.ceil(min(measured.busy / planned, load.held)))
+
+
+def _too_few(
+    load: ServiceLoad, state: ScalingState, measured: Measured, now: float, *, known: bool
+) -> bool:
+    """Return whether one replica more is asked for on signs alone: at most one a load time.
+
+    A replica that does not start holds this back for two load times, not for ever.
+    """
+    alone = QUEUE | PENDING | LATE if known else BUSY | QUEUE | PENDING | LATE
+    if not pressed(state.samples, alone=alone) or not helps(load, measured):
+        return False
+    if state.grown_at is None or state.grown_at > now:
+        return load.starting == 0
+    wait = _load_seconds(load) * (2 if load.starting else 1)
+    return now - state.grown_at >= wait
+
+
+def _remembered(
+    load: ServiceLoad, state: ScalingState, need: _Need, seen: View, now: float
+) -> ScalingState:
+    """Return the state after ``need``; only what can be had becomes a wish to stand by."""
+    wish = min(load.bounded(need.replicas), load.within_reach)
+    grown_at = now if need.reactive and wish > load.held else state.grown_at
+    window = wished(state.window, now, wish, length=_down_window(load))
+    if seen.complete:
+        window = watched(window, now, gap=stale_after(load))
+    return replace(state, window=window, grown_at=grown_at)
+
+
+def _kept(load: ServiceLoad, state: ScalingState, seen: View, now: float) -> int:
+    """Return how many replicas the past and the gaps in what is known tell to keep."""
+    length = _down_window(load)
+    past = highest(state.window, now, length)
+    judged = seen.complete and full(state.window, now, length)
+    return past if judged else max(past, load.held)
+
+
+def _decision(
+    load: ServiceLoad, state: ScalingState, need: _Need, seen: View, now: float
+) -> ScalingDecision:
+    wish = load.bounded(max(need.replicas, _kept(load, state, seen, now)))
+    replicas = min(wish, load.within_reach)
+    reason = _reason(load, state, need, seen, now=now, limited=replicas < wish)
+    facts = explain.Facts(
+        reason=reason,
+        replicas=replicas,
+        wished=max(wish, need.replicas),
+        maximum=load.maximum,
+        demand=need.demand,
+        rates=need.rates,
+        utilization=load.target_utilization,
+        ready=seen.ready,
+        missing=seen.missing,
+        fault=seen.absurd or load.unavailable,
+    )
+    said = explain.say(state.said, facts)
+    return ScalingDecision(
+        replicas=replicas,
+        wished=wish,
+        by_pool=spread(replicas, load.pools),
+        reason=reason,
+        message=said.message,
+        active=None if seen.measured is None else True,
+        state=replace(state, said=said),
+    )
+
+
+def _reason(
+    load: ServiceLoad, state: ScalingState, need: _Need, seen: View, *, now: float, limited: bool
+) -> Reason:
+    if seen.absurd is not None:
+        return Reason.ABSURD_METRICS
+    if seen.measured is None:
+        return Reason.NO_METRICS
+    if need.replicas > load.bounded(need.replicas):
+        return Reason.AT_MAXIMUM
+    if limited:
+        return Reason.LIMITED_BY_CAPACITY
+    return (
+        Reason.SCALING
+        if seen.complete or not _long_blind(load, state, now)
+        else Reason.PARTIAL_METRICS
+    )
+
+
+def _long_blind(load: ServiceLoad, state: ScalingState, now: float) -> bool:
+    """Return whether data have been incomplete for longer than a new replica takes to show up."""
+    since = state.window.seen
+    return since is None or now - since > stale_after(load)
+
+
+def _load_seconds(load: ServiceLoad) -> float:
+    return max(1.0, load.load_seconds)
+
+
+def _down_window(load: ServiceLoad) -> float:
+    return max(load.scale_down_window, 2 * _load_seconds(load))

@@ -1,6 +1,21 @@
-"""How many items a second a service is asked for."""
+"""How many items a second a service is asked for.
 
-from dataclasses import dataclass
+Arrivals are what was answered or failed, and the change of what waits: completions alone show
+77 a second with 8 callers and 79 with 32. One odd sample moves nothing: of a sample only that
+counts which its neighbours say too (the median of three, Tukey's running median), unless two
+signals of other kinds confirm it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+BUSY, QUEUE, PENDING, LATE = 1, 2, 4, 8
+"""Signs that there are too few replicas, as bits."""
+SHORT = 1 / 6
+"""Of the window: the recent part that alone may raise demand."""
+SETTLE = 30.0
+"""Seconds, at least, in which a backlog is to be worked off."""
+_MOST = 1e12
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,7 +28,75 @@ class Sample:
     """Items a second."""
     backlog: float
     """Items that wait."""
-    pressed: bool
-    """A second signal says that the replicas are too few: queue time, or what waits."""
+    signs: int
+    """Bits of BUSY, QUEUE, PENDING, LATE."""
     level: float
     """``rate`` without what only this sample says."""
+
+
+def sampled(
+    samples: tuple[Sample, ...],
+    *,
+    time: float,
+    arrivals: float,
+    backlog: float,
+    signs: int,
+    window: float,
+) -> tuple[Sample, ...]:
+    """Return the samples of the last ``window`` seconds after one more."""
+    kept = tuple(s for s in samples if time - window <= s.time < time)
+    if not kept:
+        return (Sample(time, min(arrivals, _MOST), backlog, signs, 0.0),)
+    last = kept[-1]
+    change = (backlog - last.backlog) / (time - last.time)
+    rate = min(max(0.0, arrivals + change), _MOST)
+    before = kept[-2].rate if len(kept) > 1 else min(last.rate, rate)
+    settled = replace(last, level=sorted((before, last.rate, rate))[1])
+    return (*kept[:-1], settled, Sample(time, rate, backlog, signs, min(rate, last.rate)))
+
+
+def demand(samples: Sequence[Sample], *, window: float, load_seconds: float) -> float:
+    """Return the items a second to plan for: the mean, or a confirmed jump, and the backlog."""
+    if not samples:
+        return 0.0
+    mean = sum([s.level for s in samples]) / len(samples)
+    return max(mean, _recent(samples, window), _jump(samples)) + _backlog(samples) / max(
+        SETTLE, load_seconds
+    )
+
+
+def pressed(samples: Sequence[Sample], *, alone: int = QUEUE | PENDING | LATE) -> bool:
+    """Return whether there are too few replicas by two signs, or by one in two samples.
+
+    At least one has to be among ``alone``: busy instances that keep nobody waiting are well used.
+    """
+    if not samples:
+        return False
+    now = samples[-1].signs
+    before = samples[-2].signs if len(samples) > 1 else 0
+    return bool(now & alone) and (now.bit_count() > 1 or bool(now & before & alone))
+
+
+def _recent(samples: Sequence[Sample], window: float) -> float:
+    since = samples[-1].time - SHORT * window
+    first = len(samples) - min(2, len(samples))
+    while first > 0 and samples[first - 1].time > since:
+        first -= 1
+    levels = [s.level for s in samples[first:]]
+    return sum(levels) / len(levels)
+
+
+def _jump(samples: Sequence[Sample]) -> float:
+    """Return the last rate when signs of other kinds confirm it, else nothing."""
+    if not pressed(samples):
+        return 0.0
+    last = samples[-1]
+    # Once a second sample tells of pressure too, both have to agree on how much.
+    return last.level if pressed(samples[:-1]) else last.rate
+
+
+def _backlog(samples: Sequence[Sample]) -> float:
+    last = samples[-1].backlog
+    if pressed(samples):
+        return last
+    return min(last, samples[-2].backlog) if len(samples) > 1 else 0.0

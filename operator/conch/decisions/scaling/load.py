@@ -56,8 +56,30 @@ class ServiceLoad:
     """That the batcher waits on purpose (maxQueueDelay)."""
     declared: Mapping[str, Profile] = field(default_factory=dict)
     """By accelerator, from the spec."""
+    unavailable: str | None = None
+    """Why there are no metrics at all, in words, where the caller knows."""
     may_sleep: bool = False
     """Something holds requests for a service without replicas, so that it may have none."""
+
+    @property
+    def held(self) -> int:
+        """Replicas that serve or will."""
+        return sum([p.held for p in self.pools])
+
+    @property
+    def starting(self) -> int:
+        """Replicas that do not serve yet."""
+        return sum([p.starting for p in self.pools])
+
+    @property
+    def within_reach(self) -> int:
+        """Replicas that can be had now."""
+        return self.held + sum([max(0, p.room) for p in self.pools])
+
+    def bounded(self, replicas: int) -> int:
+        """Return the number of replicas nearest to ``replicas`` within the bounds."""
+        least = self.minimum if self.may_sleep else max(1, self.minimum)
+        return min(max(replicas, least), max(least, self.maximum))
 
 
 @dataclass(frozen=True, slots=True)

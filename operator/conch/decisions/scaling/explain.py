@@ -1,0 +1,98 @@
+"""Decisions in words, with the numbers behind them.
+
+A message changes when the decision does, or the load by a fifth: load never stands still, and
+each new message is a write to the API server.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from conch.api.conditions import Reason
+from conch.decisions.scaling.state import Said
+
+Rates = Mapping[str, float]
+NO_RATES: Rates = MappingProxyType({})
+_NEWS = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a message is made of; rates in items a second by accelerator."""
+
+    reason: Reason
+    replicas: int
+    wished: int
+    maximum: int
+    demand: float
+    rates: Rates
+    utilization: float
+    ready: int
+    missing: int
+    fault: str | None
+
+
+def say(before: Said, facts: Facts) -> Said:
+    """Return what to say now, which is what was said ``before`` while nothing new is known."""
+    key = (
+        facts.reason,
+        facts.replicas,
+        facts.wished,
+        facts.maximum,
+        facts.missing,
+        facts.fault,
+        tuple(facts.rates),
+    )
+    if key == before.key and _alike(facts.demand, before.demand):
+        return before
+    return Said(key, facts.demand, _message(facts))
+
+
+def _alike(demand: float, before: float) -> bool:
+    # Below a tenth of an item a second, all is silence.
+    return abs(demand - before) <= max(0.1, _NEWS * max(demand, before))
+
+
+def fixed(asked: int, wished: int, replicas: int) -> str:
+    """Return the message for spec.replicas."""
+    bounds = "" if asked == wished else f", the bounds allow {wished}"
+    fits = "" if replicas == wished else f", {replicas} can be had now"
+    return f"spec.replicas asks for {asked}{bounds}{fits}; unset it to let Conch scale"
+
+
+def _message(f: Facts) -> str:
+    match f.reason:
+        case Reason.ABSURD_METRICS:
+            return f"metrics make no sense ({f.fault}): {f.replicas} replicas stay, none is removed"
+        case Reason.NO_METRICS:
+            return f"{_absence(f)}: {f.replicas} replicas stay, none is removed"
+        case Reason.PARTIAL_METRICS:
+            gap = f"{f.missing} of {f.ready} ready replicas report nothing fresh"
+            return f"{gap if f.ready else 'no replica is ready'}: none is removed. {_numbers(f)}"
+        case Reason.AT_MAXIMUM:
+            return f"{_numbers(f)}; maxReplicas is {f.maximum}"
+        case Reason.LIMITED_BY_CAPACITY:
+            return f"{_numbers(f)}; {f.replicas} can be had in its pools now"
+        case _:
+            return _numbers(f)
+
+
+def _absence(f: Facts) -> str:
+    if f.fault:
+        return f.fault
+    if not f.ready:
+        return "no replica is ready, so nothing is measured"
+    return "Prometheus has no fresh metrics of this service's replicas"
+
+
+def _numbers(f: Facts) -> str:
+    if not f.rates:
+        return (
+            f"{f.demand:.3g} items/s asked; what a replica serves is not known yet: "
+            f"{f.wished} replicas wanted"
+        )
+    each = ", ".join(f"{rate:.3g} on {name}" for name, rate in sorted(f.rates.items()))
+    return (
+        f"{f.demand:.3g} items/s asked; one replica serves {each} within the objective, "
+        f"planned at {f.utilization:.0%}: {f.wished} replicas wanted"
+    )

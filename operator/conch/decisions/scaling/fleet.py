@@ -1,0 +1,86 @@
+"""Counting replicas that are not alike: each adds what its accelerator serves."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+from conch.decisions.scaling.capacity import Profile, corrected, serving_rate
+from conch.decisions.scaling.load import PoolLoad, ServiceLoad
+from conch.decisions.scaling.state import ScalingState
+
+_MOST = 1_000_000
+"""Replicas; beyond every bound, and still a number."""
+
+
+def rates(load: ServiceLoad, state: ScalingState) -> Mapping[str, float]:
+    """Return mu (items/s) by accelerator; empty when none is known.
+
+    One that is not known counts as the slowest that is.
+    """
+    known: dict[str, float] = {}
+    for pool in load.pools:
+        if pool.accelerator not in known:
+            rate = _rate(load, state, pool.accelerator)
+            if rate is not None:
+                known[pool.accelerator] = rate
+    if not known:
+        return {}
+    slowest = min(known.values())
+    return {pool.accelerator: known.get(pool.accelerator, slowest) for pool in load.pools}
+
+
+def _rate(load: ServiceLoad, state: ScalingState, accelerator: str) -> float | None:
+    fit = state.fits.get(accelerator)
+    declared = _served(load, load.declared.get(accelerator))
+    return corrected(declared, _served(load, fit.profile if fit else None))
+
+
+def _served(load: ServiceLoad, profile: Profile | None) -> float | None:
+    if profile is None:
+        return None
+    return serving_rate(
+        profile,
+        max_batch=load.max_batch,
+        objective=load.objective,
+        instances=max(1, load.instances),
+    )
+
+
+def replicas_for(demand: float, pools: Sequence[PoolLoad], planned: Mapping[str, float]) -> int:
+    """Return how many replicas serve ``demand``; ``planned`` is what each is planned for (items/s).
+
+    Those held count first, then those that fit, each in the pools' order. What is still left is
+    counted on the first pool's accelerator, so that the wish says how many are missing.
+    """
+    left, count = demand, 0
+    for there in (_held, _room):
+        for pool in pools:
+            rate = planned[pool.accelerator]
+            taken = min(there(pool), _whole(left / rate))
+            left, count = left - taken * rate, count + taken
+    return count + _whole(left / planned[pools[0].accelerator])
+
+
+def _held(pool: PoolLoad) -> int:
+    return pool.held
+
+
+def _room(pool: PoolLoad) -> int:
+    return max(0, pool.room)
+
+
+def _whole(replicas: float) -> int:
+    # The small part is what adding floats may have left over.
+    return max(0, math.ceil(min(replicas, _MOST) - 1e-9))
+
+
+def spread(total: int, pools: Sequence[PoolLoad]) -> Mapping[str, int]:
+    """Return ``total`` replicas by pool: those held first, then where there is room."""
+    kept = {}
+    for pool in pools:
+        kept[pool.pool] = min(pool.held, total)
+        total -= kept[pool.pool]
+    for pool in pools:
+        more = min(_room(pool), total)
+        kept[pool.pool] += more
+        total -= more
+    return kept
