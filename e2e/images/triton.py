@@ -20,9 +20,11 @@ SETTINGS = Settings(
 )
 
 _SERVER = "nvidia-pytriton==0.7.0"
-# What models of the python backend may import. Closed: these need nothing else.
+# What models of the python backend may import. Closed: these need nothing else. The stub of 2.51
+# was built for numpy 1: under numpy 2 it reads strides wrongly, and models see other values than
+# were sent.
 _LIBRARIES = (
-    "numpy==2.4.6",
+    "numpy==1.26.4",
     "onnxruntime==1.24.4",
     "flatbuffers==25.12.19",
     "packaging==26.3",
