@@ -4,6 +4,7 @@ Types follow kstatus: Ready is the summary, Reconciling and Stalled are abnormal
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 
 from pydantic import Field
@@ -75,7 +76,8 @@ class Condition(KubeModel):
     observed_generation: int | None = None
 
 
-class Wish(KubeModel):
+@dataclass(frozen=True)
+class Wish:
     """A condition without its time: what holds now."""
 
     type: ConditionType

@@ -134,8 +134,11 @@ class Cluster:
             )
         )
 
-    async def apply(self, body: Object, *, subresource: str | None = None) -> Object:
-        """Apply the fields that Conch owns (server-side); what others own is left alone."""
+    async def apply(self, body: Object, *, force: bool, subresource: str | None = None) -> Object:
+        """Apply the fields that Conch owns (server-side); what others own is left alone.
+
+        With ``force`` the fields in ``body`` become Conch's; without, another's claim is a 409.
+        """
         metadata = body["metadata"]
         path = self._path(body["kind"], metadata["name"], metadata.get("namespace"), subresource)
         return await self._write(
@@ -145,7 +148,7 @@ class Cluster:
                 body=body,
                 content_type="application/apply-patch+yaml",
                 field_manager=FIELD_MANAGER,
-                force_conflicts=True,
+                force_conflicts=force or None,
                 **_raw(),
             )
         )

@@ -1,0 +1,277 @@
+"""From the store to the frozen fleet that decisions take. Pure but for its caches of parsed specs."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from conch.api.conditions import Reason
+from conch.api.names import (
+    API_VERSION,
+    LABEL_REVISION,
+    LABEL_SERVICE,
+    MANAGED_BY,
+)
+from conch.api.names import LABEL_MANAGED_BY as MANAGED_LABEL
+from conch.api.pool import GPUPoolSpec
+from conch.api.service import ModelServiceSpec
+from conch.decisions.fleet import (
+    Amounts,
+    Node,
+    Pool,
+    Service,
+    ServiceKey,
+    Shape,
+    ordered,
+)
+from conch.provisioning import resources
+from conch.provisioning.metadata import Owner, bounded
+from conch.provisioning.pod import pod_template
+from conch.provisioning.snapshot import Snapshot
+from conch.reconcile import views
+from conch.reconcile.resolve import Fault, Resolved, parsed, resolve, stored
+from conch.reconcile.settings import Settings
+from conch.reconcile.store import Store, version_of
+
+Object = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ServiceFacts:
+    """One ModelService, ready to be decided on."""
+
+    body: Object
+    owner: Owner
+    spec: ModelServiceSpec
+    service: Service
+    resolved: Resolved | None
+    fault: Fault | None
+    """Why no revision can be made now; what runs goes on."""
+    snapshots: dict[str, Snapshot]
+    """By revision: what its pods are made from."""
+    pools: tuple[Pool, ...]
+    shapes: dict[str, Shape]
+
+    @property
+    def key(self) -> ServiceKey:
+        """Namespace and name."""
+        return self.service.key
+
+
+@dataclass(frozen=True)
+class FleetFacts:
+    """Everything of one tick."""
+
+    pools: tuple[Pool, ...]
+    pool_faults: dict[str, Fault]
+    services: tuple[ServiceFacts, ...]
+    broken: tuple[tuple[Object, Fault], ...]
+    """ModelServices whose spec can't be read."""
+
+
+@dataclass
+class Gatherer:
+    """Builds the facts of a tick; parses each spec once a version."""
+
+    store: Store
+    settings: Settings
+    _parsed: dict[tuple[str, int], Any] = field(default_factory=dict)
+    _shapes: dict[tuple[str, str, str, int], Shape] = field(default_factory=dict)
+
+    def gather(self) -> FleetFacts:
+        """Return the fleet as the store knows it now."""
+        pools, faults = self._pools()
+        pods = self._children("Pod")
+        sets = self._children("ReplicaSet")
+        revisions = self._children("ControllerRevision")
+        services, broken = [], []
+        for body in self.store.all("ModelService"):
+            if "deletionTimestamp" in body["metadata"]:
+                continue
+            spec = self._parse(ModelServiceSpec, body)
+            if isinstance(spec, Fault):
+                broken.append((body, spec))
+                continue
+            key = _child_key(body)
+            services.append(
+                self._service(
+                    body,
+                    spec,
+                    pools,
+                    pods=pods.get(key, []),
+                    sets=sets.get(key, []),
+                    revisions=revisions.get(key, []),
+                )
+            )
+        self._forget()
+        return FleetFacts(pools, faults, tuple(services), tuple(broken))
+
+    def _parse(self, model: type[Any], body: Object) -> Any:
+        """Parse a spec once for each generation of an object."""
+        metadata = body["metadata"]
+        key = (metadata["uid"], int(metadata.get("generation", version_of(body))))
+        if key not in self._parsed:
+            self._parsed[key] = parsed(model, body.get("spec"))
+        return self._parsed[key]
+
+    def _forget(self, most: int = 50_000) -> None:
+        for cache in (self._parsed, self._shapes):
+            if len(cache) > most:
+                cache.clear()
+
+    def _children(self, kind: str) -> dict[tuple[str, str], list[Object]]:
+        """Return Conch's children of a kind by namespace and service label."""
+        found: dict[tuple[str, str], list[Object]] = {}
+        for body in self.store.all(kind):
+            labels = body["metadata"].get("labels") or {}
+            service = labels.get(LABEL_SERVICE)
+            if service and labels.get(MANAGED_LABEL) == MANAGED_BY:
+                found.setdefault((body["metadata"].get("namespace", ""), service), []).append(body)
+        return found
+
+    def _pools(self) -> tuple[tuple[Pool, ...], dict[str, Fault]]:
+        bound = views.bound_pods(self.store.all("Pod"))
+        nodes = [
+            views.node_view(body, bound.get(body["metadata"]["name"], ()))
+            for body in self.store.all("Node")
+        ]
+        pools, faults = [], {}
+        for body in self.store.all("GPUPool"):
+            name = body["metadata"]["name"]
+            spec = self._parse(GPUPoolSpec, body)
+            if isinstance(spec, Fault):
+                faults[name] = spec
+            else:
+                pools.append(Pool(name, spec, _matching(nodes, spec)))
+        return tuple(pools), faults
+
+    def _service(
+        self,
+        body: Object,
+        spec: ModelServiceSpec,
+        pools: tuple[Pool, ...],
+        *,
+        pods: list[Object],
+        sets: list[Object],
+        revisions: list[Object],
+    ) -> ServiceFacts:
+        resolved, fault = self._resolved(body, spec)
+        snapshots = _snapshots(body, spec, revisions)
+        if resolved:
+            name = resolved.snapshot.revision
+            # A revision that exists keeps the images it was made with.
+            kept = snapshots.get(name, resolved.snapshot)
+            snapshots[name] = kept.following(spec)
+        metadata = body["metadata"]
+        service = Service(
+            key=ServiceKey(metadata["namespace"], metadata["name"]),
+            spec=spec,
+            revision=resolved.snapshot.revision if resolved else None,
+            serving_revision=self._serving(metadata["namespace"], metadata["name"]),
+            sets=tuple(views.replica_set_view(s) for s in sets),
+            pods=tuple(views.pod_view(p) for p in pods),
+        )
+        allowed = ordered(pools, spec)
+        current = snapshots.get(service.revision or service.serving_revision or "")
+        return ServiceFacts(
+            body=body,
+            owner=Owner(API_VERSION, "ModelService", metadata["name"], metadata["uid"]),
+            spec=spec,
+            service=service,
+            resolved=resolved,
+            fault=fault,
+            snapshots=snapshots,
+            pools=allowed,
+            shapes={p.name: self._shape(current, p) for p in allowed} if current else {},
+        )
+
+    def _resolved(
+        self, body: Object, spec: ModelServiceSpec
+    ) -> tuple[Resolved | None, Fault | None]:
+        namespace = body["metadata"]["namespace"] if spec.model.kind == "Model" else ""
+        result = resolve(
+            body,
+            spec,
+            self.store.get(spec.model.kind, spec.model.name, namespace),
+            images=self.settings.images,
+            file_prefixes=self.settings.file_prefixes,
+        )
+        return (None, result) if isinstance(result, Fault) else (result, None)
+
+    def _serving(self, namespace: str, name: str) -> str | None:
+        service = self.store.get("Service", name, namespace)
+        if service is None:
+            return None
+        revision = (service.get("spec", {}).get("selector") or {}).get(LABEL_REVISION)
+        return str(revision) if revision else None
+
+    def _shape(self, snapshot: Snapshot, pool: Pool) -> Shape:
+        key = (
+            snapshot.namespace,
+            snapshot.service,
+            f"{snapshot.revision}/{pool.name}",
+            hash(pool.spec.model_dump_json()),
+        )
+        if key not in self._shapes:
+            self._shapes[key] = shape_of(snapshot, pool)
+        return self._shapes[key]
+
+
+def shape_of(snapshot: Snapshot, pool: Pool) -> Shape:
+    """Return what a replica of the revision asks of a node of the pool."""
+    spec = pod_template(snapshot, resources.Pool(pool.name, pool.spec), gated=False)["spec"]
+    wanted = views.requests_of({"spec": spec})
+    return Shape(
+        need=Amounts(
+            gpus=round(wanted.get(pool.spec.resource_name, 0.0)),
+            cpu=wanted.get("cpu", 0.0),
+            memory=wanted.get("memory", 0.0),
+            pods=1,
+        ),
+        tolerations=tuple(spec.get("tolerations") or ()),
+        node_selector=spec.get("nodeSelector") or {},
+    )
+
+
+def _child_key(body: Object) -> tuple[str, str]:
+    return body["metadata"]["namespace"], bounded(body["metadata"]["name"])
+
+
+def _matching(nodes: Iterable[Node], spec: GPUPoolSpec) -> tuple[Node, ...]:
+    return tuple(
+        n for n in nodes if all(n.labels.get(k) == v for k, v in spec.node_selector.items())
+    )
+
+
+def _snapshots(
+    body: Object, spec: ModelServiceSpec, revisions: Iterable[Object]
+) -> dict[str, Snapshot]:
+    found = {}
+    for revision in revisions:
+        name = revision["metadata"]["labels"].get(LABEL_REVISION, "")
+        snapshot = stored(revision, body, spec, name)
+        if snapshot is not None:
+            found[name] = snapshot
+    return found
+
+
+def unknown_pools(facts: ServiceFacts, fleet: FleetFacts) -> Fault | None:
+    """Return why no pool suits a service at all, or None when one does."""
+    if facts.pools:
+        without = [p for p in facts.pools if not p.nodes and not p.spec.elastic]
+        if len(without) < len(facts.pools):
+            return None
+        parts = []
+        for pool in without:
+            labels = ", ".join(f"{k}={v}" for k, v in sorted(pool.spec.node_selector.items()))
+            parts.append(f"pool {pool.name}: no node carries {labels}")
+        return Fault(Reason.POOL_WITHOUT_NODES, "; ".join(parts))
+    there = ", ".join(f"{p.name} ({p.spec.accelerator})" for p in fleet.pools)
+    wish = facts.spec.placement
+    asked = [*wish.pools, *wish.accelerators]
+    asks = f"placement asks for {', '.join(asked)}"
+    return Fault(
+        Reason.NO_POOL,
+        f"no GPUPool suits: {asks}; there are: {there}"
+        if there
+        else "there is no GPUPool; apply one that selects the nodes to use",
+    )

@@ -1,0 +1,256 @@
+"""The loop: gather, decide, apply. Level-triggered; at rest it writes nothing."""
+
+import asyncio
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from conch.api.conditions import Condition
+from conch.api.names import ANNOTATION_PAUSED, LABEL_SERVICE
+from conch.api.signals import Key, Signals
+from conch.clients.clock import Clock, iso
+from conch.clients.cluster import Cluster, ClusterError, NotLeaderError
+from conch.clients.events import Recorder
+from conch.decisions import replicas
+from conch.decisions.fleet import ServiceKey
+from conch.decisions.placement import Ledger
+from conch.decisions.scaling import ScalingState, decide
+from conch.provisioning.metadata import LABEL_NAMESPACE, bounded
+from conch.reconcile import status as statuses
+from conch.reconcile.execute import Executor
+from conch.reconcile.gather import FleetFacts, Gatherer, ServiceFacts, unknown_pools
+from conch.reconcile.profiles import Profiles
+from conch.reconcile.resolve import Fault
+from conch.reconcile.scaling import load_of
+from conch.reconcile.settings import Settings
+from conch.reconcile.status import Outcome
+from conch.reconcile.store import Store
+from conch.reconcile.writer import Writer
+
+logger = logging.getLogger(__name__)
+Object = dict[str, Any]
+
+DEBOUNCE_S = 0.05
+"""Events that come together make one tick."""
+FIRST_RETRY_S, LONGEST_RETRY_S = 1.0, 60.0
+
+
+@dataclass
+class _Retry:
+    """How long to leave a service alone whose writes were refused."""
+
+    message: str
+    delay: float
+    due: float
+
+
+@dataclass
+class Reconciler:
+    """Owns the state between ticks: the store's contents, and what scaling remembers."""
+
+    cluster: Cluster
+    store: Store
+    settings: Settings
+    clock: Clock
+    signals: Mapping[Key, Signals] = field(default_factory=dict)
+    metrics_fault: str | None = None
+    ticks: int = 0
+
+    def __post_init__(self) -> None:
+        """Build the parts."""
+        self._writer = Writer(self.cluster, self.store)
+        self._executor = Executor(self._writer, self.store)
+        self._gatherer = Gatherer(self.store, self.settings)
+        self._recorder = Recorder(self.cluster, self.clock)
+        self._profiles = Profiles(self.store)
+        self._scaling: dict[ServiceKey, ScalingState] = {}
+        self._retries: dict[ServiceKey, _Retry] = {}
+        self._wanted: dict[ServiceKey, int] = {}
+        self._wake = asyncio.Event()
+        self._limit = asyncio.Semaphore(self.settings.concurrency)
+
+    def wake(self) -> None:
+        """Ask for a tick soon: something changed."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Tick for ever; raises NotLeaderError when the lease is lost."""
+        delay = 0.0
+        while True:
+            try:
+                await asyncio.wait_for(self._wake.wait(), delay)
+            except TimeoutError:
+                pass
+            else:
+                await asyncio.sleep(DEBOUNCE_S)
+            self._wake.clear()
+            delay = await self.tick()
+
+    async def tick(self) -> float:
+        """Decide for the whole fleet and write what differs; return seconds to the next tick."""
+        now = self.clock.wall()
+        fleet = self._gatherer.gather()
+        outcomes = self._decide(fleet, now)
+        await asyncio.gather(*(self._carry_out(o, now) for o in outcomes))
+        await self._others(fleet, now)
+        self._forget(fleet)
+        self.ticks += 1
+        waits = [o.plan.wake_after for o in outcomes if o.plan.wake_after is not None]
+        monotonic = self.clock.monotonic()
+        waits += [max(0.1, r.due - monotonic) for r in self._retries.values()]
+        return max(0.05, min([self.settings.tick_seconds, *waits]))
+
+    def _decide(self, fleet: FleetFacts, now: float) -> list[Outcome]:
+        """Plan each service, the most urgent first: earlier ones book what later ones can't have."""
+        ledger = Ledger()
+        for facts in fleet.services:
+            _book_admitted(facts, ledger)
+        urgent_first = sorted(fleet.services, key=lambda f: (-f.spec.priority, f.key))
+        return [self._outcome(facts, fleet, ledger, now) for facts in urgent_first]
+
+    def _outcome(
+        self, facts: ServiceFacts, fleet: FleetFacts, ledger: Ledger, now: float
+    ) -> Outcome:
+        retry = self._retries.get(facts.key)
+        error = retry.message if retry else None
+        if _paused(facts.body) or not facts.shapes:
+            missing = unknown_pools(facts, fleet) if not facts.pools else None
+            still = replicas.Plan(serving_revision=facts.service.serving_revision)
+            paused = _paused(facts.body)
+            return Outcome(facts, still, None, missing, error=error, paused=paused)
+        load = load_of(facts, self.signals, ledger)
+        state = self._scaling.get(facts.key) or self._profiles.initial(facts)
+        decision = decide(load, state, self.clock.monotonic())
+        self._scaling[facts.key] = decision.state
+        plan = replicas.plan(
+            facts.service,
+            decision.wished,
+            pools=facts.pools,
+            shapes=facts.shapes,
+            ledger=ledger,
+            now=now,
+        )
+        return Outcome(facts, plan, decision, unknown_pools(facts, fleet), error=error)
+
+    async def _carry_out(self, outcome: Outcome, now: float) -> None:
+        """Write one service's plan and status; a refusal is kept to this service."""
+        key = outcome.facts.key
+        async with self._limit:
+            try:
+                if not outcome.paused and self._due(key):
+                    await self._executor.execute(outcome.facts, outcome.plan, now)
+                    self._retries.pop(key, None)
+                await self._tell(outcome, now)
+            except ClusterError as error:
+                self._refused(key, error)
+
+    def _due(self, key: ServiceKey) -> bool:
+        retry = self._retries.get(key)
+        return retry is None or retry.due <= self.clock.monotonic()
+
+    def _refused(self, key: ServiceKey, error: ClusterError) -> None:
+        """Try again later; a conflict of versions only means that a newer state is on its way."""
+        before = self._retries.get(key)
+        delay = min(LONGEST_RETRY_S, before.delay * 2 if before else FIRST_RETRY_S)
+        due = self.clock.monotonic() + delay
+        self._retries[key] = _Retry(str(error), delay, due)
+        logger.warning("%s: %s (next try in %.0f s)", key, error, delay)
+
+    async def _tell(self, outcome: Outcome, now: float) -> None:
+        """Write the status of a service, and Events for what changed in it."""
+        body = outcome.facts.body
+        status = statuses.service_status(outcome, iso(now))
+        await self._events(outcome, body, status)
+        await self._writer.status("ModelService", body, status)
+
+    async def _events(self, outcome: Outcome, body: Object, status: Object) -> None:
+        key = outcome.facts.key
+        if outcome.scaling is not None:
+            before = self._wanted.get(key)
+            self._wanted[key] = outcome.scaling.replicas
+            if before is not None and before != outcome.scaling.replicas:
+                text = f"from {before} to {outcome.scaling.replicas} replicas"
+                message = f"{text}: {outcome.scaling.message}"
+                await self._recorder.record(
+                    body, "ModelService", reason="Rescaled", message=message
+                )
+        for change in _transitions(body, status):
+            await self._recorder.record(
+                body,
+                "ModelService",
+                reason=change.reason,
+                message=change.message,
+                warning=change.status == "False",
+            )
+
+    async def _others(self, fleet: FleetFacts, now: float) -> None:
+        """Write the statuses of pools, models and unreadable services, and sweep volumes."""
+        try:
+            for pool in fleet.pools:
+                body = self.store.get("GPUPool", pool.name)
+                if body is not None:
+                    wish = statuses.pool_status(body, pool, iso(now))
+                    await self._writer.status("GPUPool", body, wish)
+            for name, fault in fleet.pool_faults.items():
+                await self._broken("GPUPool", self.store.get("GPUPool", name), fault, now)
+            for service, fault in fleet.broken:
+                await self._broken("ModelService", service, fault, now)
+            for model, wish in self._profiles.statuses(fleet.services, self._scaling, iso(now)):
+                await self._writer.status(model["kind"], model, wish)
+            await self._sweep_volumes()
+        except ClusterError as error:
+            logger.warning("status not written: %s", error)
+
+    async def _broken(self, kind: str, body: Object | None, fault: Fault, now: float) -> None:
+        if body is not None:
+            await self._writer.status(kind, body, statuses.broken_status(body, fault, iso(now)))
+
+    async def _sweep_volumes(self) -> None:
+        """Delete PersistentVolumes whose service is gone: nothing namespaced can own them."""
+        services = {
+            (s["metadata"]["namespace"], bounded(s["metadata"]["name"]))
+            for s in self.store.all("ModelService")
+        }
+        for volume in list(self.store.all("PersistentVolume")):
+            labels = volume["metadata"].get("labels") or {}
+            owner = (labels.get(LABEL_NAMESPACE, ""), labels.get(LABEL_SERVICE, ""))
+            leaving = "deletionTimestamp" in volume["metadata"]
+            if LABEL_NAMESPACE in labels and owner not in services and not leaving:
+                await self._writer.delete("PersistentVolume", volume)
+
+    def _forget(self, fleet: FleetFacts) -> None:
+        """Drop what is remembered of services that are gone."""
+        keys = {f.key for f in fleet.services}
+        for memory in (self._scaling, self._retries, self._wanted):
+            for key in memory.keys() - keys:
+                del memory[key]
+
+
+def _paused(body: Object) -> bool:
+    annotations = body["metadata"].get("annotations") or {}
+    return bool(annotations.get(ANNOTATION_PAUSED) == "true")
+
+
+def _book_admitted(facts: ServiceFacts, ledger: Ledger) -> None:
+    """Book the nodes of pods that are pinned and not bound yet: no node counts them."""
+    by_label = {bounded(p.name): p.name for p in facts.pools}
+    for pod in facts.service.pods:
+        pool = by_label.get(pod.pool)
+        waits = pod.node is None and not pod.gated and not pod.deleting
+        if waits and pod.pinned and pool is not None and pool in facts.shapes:
+            ledger.book(pod.pinned, facts.shapes[pool].need)
+
+
+def _transitions(body: Object, status: Object) -> Iterable[Condition]:
+    """Return the conditions whose status or reason changes, the steady comings and goings apart."""
+    old = {
+        c["type"]: (c["status"], c["reason"])
+        for c in (body.get("status") or {}).get("conditions") or ()
+    }
+    for item in status["conditions"]:
+        condition = Condition.model_validate(item)
+        told = condition.type in ("Ready", "Admitted", "Loaded", "ScalingActive")
+        now = (condition.status, condition.reason)
+        if told and condition.status != "Unknown" and old.get(condition.type) != now:
+            yield condition

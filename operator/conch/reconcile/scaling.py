@@ -1,0 +1,92 @@
+"""From a service's facts and signals to the load that scaling decides on. Pure."""
+
+import math
+from collections.abc import Mapping
+
+from conch.api.base import parse_duration
+from conch.api.model import Variant
+from conch.api.signals import Key, Signals
+from conch.decisions import placement
+from conch.decisions.fleet import Pod, Pool
+from conch.decisions.placement import Ledger
+from conch.decisions.scaling import PoolLoad, Profile, ServiceLoad
+from conch.provisioning.metadata import bounded
+from conch.reconcile.gather import ServiceFacts
+
+DEFAULT_LOAD_S = 42.0
+"""p90 of create to ready in real fleets, until a service's own is seen."""
+
+
+def load_of(
+    facts: ServiceFacts, signals: Mapping[Key, Signals], ledger: Ledger, *, may_sleep: bool = False
+) -> ServiceLoad:
+    """Return the load of a service: its bounds, its replicas by pool, and what they report.
+
+    Signals are those of the revision with the traffic; the replicas counted are those of the
+    revision that is wanted, since that is what is scaled.
+    """
+    spec, service = facts.spec, facts.service
+    scaling = spec.scaling
+    revision = service.revision or service.serving_revision or ""
+    variant = facts.snapshots[revision].variant if revision in facts.snapshots else None
+    return ServiceLoad(
+        pools=tuple(_pool_load(facts, pool, signals, ledger) for pool in facts.pools),
+        minimum=scaling.min_replicas,
+        maximum=scaling.most,
+        fixed=spec.replicas,
+        window=scaling.seconds("window"),
+        scale_down_window=scaling.seconds("scale_down_window"),
+        target_utilization=scaling.target_utilization,
+        objective=parse_duration(spec.objective.p99) if spec.objective.p99 else None,
+        load_seconds=load_seconds(service.pods),
+        max_batch=variant.max_batch_size if variant else 1,
+        instances=variant.instances if variant else 1,
+        queue_delay=parse_duration(variant.max_queue_delay)
+        if variant and variant.max_queue_delay
+        else 0.0,
+        declared=_declared(facts.resolved.variant) if facts.resolved else {},
+        may_sleep=may_sleep,
+    )
+
+
+def _pool_load(
+    facts: ServiceFacts, pool: Pool, signals: Mapping[Key, Signals], ledger: Ledger
+) -> PoolLoad:
+    service = facts.service
+    wanted = service.revision or service.serving_revision or ""
+    serving = service.serving_revision or wanted
+    live = service.live_pods(wanted, pool.name)
+    ready = sum(p.ready and p.serving for p in live)
+    replicas = sum(s.replicas for s in service.sets if (s.revision, s.pool) == (wanted, pool.name))
+    draining = sum(p.draining_since is not None for p in live)
+    shape = facts.shapes.get(pool.name)
+    return PoolLoad(
+        pool=pool.name,
+        accelerator=pool.spec.accelerator,
+        ready=ready,
+        starting=max(0, replicas - ready - draining),
+        room=placement.room(pool, shape, ledger, most=facts.spec.scaling.most) if shape else 0,
+        signals=signals.get(
+            Key(service.key.namespace, bounded(service.key.name), serving, bounded(pool.name))
+        ),
+    )
+
+
+def _declared(variant: Variant) -> dict[str, Profile]:
+    return {
+        accelerator: Profile(profile.fixed_ms / 1e3, profile.per_item_ms / 1e3)
+        for accelerator, profile in variant.profile.items()
+    }
+
+
+def load_seconds(pods: tuple[Pod, ...]) -> float:
+    """Return the p90 of created to ready over a service's pods, in seconds.
+
+    A pod that was ready once and lost it for a while would read too long, so the median bounds
+    what one pod can say: at most four times that.
+    """
+    times = sorted(p.ready_at - p.created for p in pods if p.ready_at is not None)
+    if not times:
+        return DEFAULT_LOAD_S
+    p90 = times[min(len(times) - 1, math.ceil(0.9 * len(times)) - 1)]
+    return max(1.0, min(p90, 4 * times[(len(times) - 1) // 2]))

@@ -1,0 +1,25 @@
+"""How this installation runs; given on the command line, set by the chart."""
+
+from dataclasses import dataclass
+
+from conch.provisioning.snapshot import Images
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Times in seconds."""
+
+    images: Images
+    prometheus_url: str | None = None
+    lease_namespace: str = "conch-system"
+    lease_name: str = "conch-operator"
+    identity: str = "conch"
+    tick_seconds: float = 5.0
+    """How often metrics are asked for and scaling is decided."""
+    relist_seconds: float = 60.0
+    """How often every kind is listed afresh, so that nothing missed stays missed."""
+    file_prefixes: tuple[str, ...] = ()
+    """Directories on nodes that file:// sources may name; none by default, since they are the
+    node's own."""
+    concurrency: int = 16
+    """Services whose writes are under way at once."""

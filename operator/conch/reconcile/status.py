@@ -1,0 +1,246 @@
+"""What an object's status says: facts, and conditions with the numbers behind them. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from conch.api.conditions import Condition, ConditionType, Reason, Wish, updated
+from conch.api.names import API_VERSION, LABEL_SERVICE
+from conch.api.pool import GPUPoolStatus
+from conch.api.service import ModelServiceStatus, PoolReplicas
+from conch.decisions.fleet import Pod, Pool
+from conch.decisions.replicas import Plan
+from conch.decisions.scaling import ScalingDecision
+from conch.provisioning.metadata import bounded
+from conch.provisioning.service import url
+from conch.reconcile.gather import ServiceFacts
+from conch.reconcile.health import Failure, failure_of
+from conch.reconcile.resolve import Fault
+
+Object = dict[str, Any]
+C = ConditionType
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a tick found out about a service."""
+
+    facts: ServiceFacts
+    plan: Plan
+    scaling: ScalingDecision | None
+    unplaceable: Fault | None
+    """No pool suits at all."""
+    error: str | None = None
+    """The API server refused a write."""
+    paused: bool = False
+
+
+def service_status(outcome: Outcome, now: str) -> Object:
+    """Return the status object of a ModelService, ready to be applied."""
+    facts = outcome.facts
+    service = facts.service
+    live = [p for p in service.pods if not p.deleting]
+    status = ModelServiceStatus(
+        observed_generation=_generation(facts.body),
+        url=url(service.key.name, service.key.namespace),
+        selector=f"{LABEL_SERVICE}={bounded(service.key.name)}",
+        replicas=sum(not p.gated for p in live),
+        ready_replicas=len(_answering(facts)),
+        desired_replicas=outcome.scaling.replicas if outcome.scaling else None,
+        variant=_variant(facts),
+        revision=service.serving_revision or outcome.plan.serving_revision,
+        pools=_pool_replicas(facts, live),
+        conditions=updated(
+            _old_conditions(facts.body),
+            service_wishes(outcome),
+            generation=_generation(facts.body),
+            now=now,
+        ),
+    )
+    return status.to_dict()
+
+
+def _generation(body: Object) -> int:
+    return int(body["metadata"].get("generation", 0))
+
+
+def _old_conditions(body: Object) -> list[Condition]:
+    old = (body.get("status") or {}).get("conditions") or []
+    return [Condition.model_validate(c) for c in old]
+
+
+def _answering(facts: ServiceFacts) -> list[Pod]:
+    """Return the pods that get traffic and answer it."""
+    return [
+        p
+        for p in facts.service.pods
+        if p.ready and p.serving and not p.deleting and p.revision == facts.service.serving_revision
+    ]
+
+
+def _variant(facts: ServiceFacts) -> str | None:
+    revision = facts.service.serving_revision or facts.service.revision or ""
+    snapshot = facts.snapshots.get(revision)
+    return snapshot.variant.name if snapshot else None
+
+
+def _pool_replicas(facts: ServiceFacts, live: Sequence[Pod]) -> list[PoolReplicas]:
+    return [
+        PoolReplicas(
+            pool=pool.name,
+            accelerator=pool.spec.accelerator,
+            replicas=len(mine),
+            ready=sum(p.ready for p in mine),
+        )
+        for pool in facts.pools
+        if (mine := [p for p in live if p.pool == bounded(pool.name) and not p.gated])
+    ]
+
+
+def service_wishes(outcome: Outcome) -> list[Wish]:
+    """Return the conditions that hold for a service now."""
+    facts = outcome.facts
+    wanted = facts.service.revision or facts.service.serving_revision
+    mine = [p for p in facts.service.pods if p.revision == wanted and not p.deleting]
+    failure = failure_of(mine)
+    return [
+        _ready(outcome, failure),
+        _admitted(outcome),
+        _loaded(facts, mine, failure),
+        _scaling(outcome),
+        _reconciling(outcome, mine),
+        _stalled(outcome, failure),
+    ]
+
+
+def _ready(outcome: Outcome, failure: Failure | None) -> Wish:
+    facts = outcome.facts
+    answering = len(_answering(facts))
+    wanted = outcome.scaling.replicas if outcome.scaling else facts.spec.scaling.min_replicas
+    if answering:
+        return Wish(C.READY, True, Reason.SERVING, f"{answering} of {wanted} replicas answer")
+    if wanted == 0 and outcome.scaling is not None and not outcome.plan.shortage:
+        return Wish(C.READY, False, Reason.SCALED_TO_ZERO, "no replica is wanted now")
+    if facts.fault is not None:
+        return Wish(C.READY, False, facts.fault.reason, facts.fault.message)
+    if failure is not None:
+        return Wish(C.READY, False, failure.reason, failure.message)
+    admitted = _admitted(outcome)
+    if admitted.status is False:
+        return Wish(C.READY, False, admitted.reason, admitted.message)
+    return Wish(C.READY, False, Reason.NO_READY_REPLICA, f"0 of {wanted} replicas answer")
+
+
+def _admitted(outcome: Outcome) -> Wish:
+    plan, facts = outcome.plan, outcome.facts
+    if outcome.unplaceable is not None:
+        return Wish(C.ADMITTED, False, outcome.unplaceable.reason, outcome.unplaceable.message)
+    refusals = sorted({s.refusal for s in facts.service.sets if s.refusal})
+    if refusals:
+        return Wish(C.ADMITTED, False, Reason.QUOTA_REFUSED, refusals[0])
+    if plan.shortage:
+        text = f"{plan.shortage} more replicas fit nowhere: {'; '.join(plan.obstacles)}"
+        return Wish(C.ADMITTED, False, Reason.INSUFFICIENT_GPUS, text)
+    waiting = [p for p in facts.service.pods if p.gated and not p.deleting]
+    if waiting and plan.obstacles:
+        return Wish(C.ADMITTED, False, Reason.INSUFFICIENT_GPUS, "; ".join(plan.obstacles))
+    return Wish(C.ADMITTED, True, Reason.PLACED, "every wanted replica has a place")
+
+
+def _loaded(facts: ServiceFacts, mine: Sequence[Pod], failure: Failure | None) -> Wish:
+    if facts.fault is not None:
+        return Wish(C.LOADED, False, facts.fault.reason, facts.fault.message)
+    if failure is not None:
+        return Wish(C.LOADED, False, failure.reason, failure.message)
+    if any(p.ready for p in mine):
+        return Wish(C.LOADED, True, Reason.MODEL_LOADED, "the model answers")
+    return Wish(C.LOADED, None, Reason.MODEL_LOADING, "no replica has loaded the model yet")
+
+
+def _scaling(outcome: Outcome) -> Wish:
+    if outcome.paused:
+        return Wish(C.SCALING_ACTIVE, False, Reason.PAUSED, "conch.dev/paused is set")
+    decision = outcome.scaling
+    if decision is None:
+        return Wish(C.SCALING_ACTIVE, None, Reason.NO_METRICS, "nothing to scale yet")
+    return Wish(C.SCALING_ACTIVE, decision.active, decision.reason, decision.message)
+
+
+def _reconciling(outcome: Outcome, mine: Sequence[Pod]) -> Wish:
+    plan, service = outcome.plan, outcome.facts.service
+    moving = [
+        f"{s.pool}: {s.replicas} to {s.target} replicas"
+        for s in plan.sets
+        if s.gated or s.target != s.replicas
+    ]
+    if plan.serving_revision and service.revision not in (None, plan.serving_revision):
+        moving.append(f"revision {service.revision} is to replace {plan.serving_revision}")
+    starting = sum(not p.ready for p in mine)
+    if starting:
+        moving.append(f"{starting} replicas are starting")
+    if moving:
+        return Wish(C.RECONCILING, True, Reason.PROGRESSING, "; ".join(moving))
+    return Wish(C.RECONCILING, False, Reason.SETTLED, "what is wanted is there")
+
+
+def _stalled(outcome: Outcome, failure: Failure | None) -> Wish:
+    fault = outcome.facts.fault
+    if outcome.error is not None:
+        return Wish(C.STALLED, True, Reason.CONFLICT, outcome.error)
+    if fault is not None:
+        return Wish(C.STALLED, True, fault.reason, fault.message)
+    if failure is not None:
+        return Wish(C.STALLED, True, failure.reason, failure.message)
+    return Wish(C.STALLED, False, Reason.SETTLED, "nothing stands in the way")
+
+
+def broken_status(body: Object, fault: Fault, now: str) -> Object:
+    """Return the status of an object whose spec can't be read; what runs is left alone."""
+    old = body.get("status") or {}
+    wishes = [Wish(C.STALLED, True, fault.reason, fault.message)]
+    kept = [c for c in _old_conditions(body) if c.type != C.STALLED]
+    conditions = updated(_old_conditions(body), wishes, generation=_generation(body), now=now)
+    if not any(c.type == C.READY for c in kept):
+        ready = [Wish(C.READY, False, fault.reason, fault.message)]
+        kept += updated(kept, ready, generation=_generation(body), now=now)
+    both = [c.to_dict() for c in (*kept, *conditions)]
+    return {**old, "observedGeneration": _generation(body), "conditions": both}
+
+
+def pool_status(body: Object, pool: Pool, now: str) -> Object:
+    """Return the status object of a GPUPool."""
+    resource = pool.spec.resource_name
+    total = sum(round(n.allocatable.get(resource, 0.0)) for n in pool.nodes)
+    used = sum(round(n.requested.get(resource, 0.0)) for n in pool.nodes)
+    ready = [n for n in pool.nodes if n.ready]
+    if ready:
+        text = f"{len(ready)} of {len(pool.nodes)} nodes are ready"
+        wish = Wish(C.READY, True, Reason.NODES_READY, text)
+    else:
+        labels = ", ".join(f"{k}={v}" for k, v in sorted(pool.spec.node_selector.items()))
+        text = (
+            f"none of {len(pool.nodes)} nodes is ready"
+            if pool.nodes
+            else f"no node carries {labels}; label nodes so, or correct spec.nodeSelector"
+        )
+        wish = Wish(C.READY, False, Reason.POOL_WITHOUT_NODES, text)
+    return GPUPoolStatus(
+        observed_generation=_generation(body),
+        nodes=len(pool.nodes),
+        gpus=total,
+        allocated=used,
+        free=total - used,
+        conditions=updated(_old_conditions(body), [wish], generation=_generation(body), now=now),
+    ).to_dict()
+
+
+def status_object(body: Object, kind: str, status: Object) -> Object:
+    """Return what is applied to the status subresource of an object."""
+    metadata = body["metadata"]
+    namespace = {"namespace": metadata["namespace"]} if "namespace" in metadata else {}
+    return {
+        "apiVersion": API_VERSION,
+        "kind": kind,
+        "metadata": {"name": metadata["name"], **namespace},
+        "status": status,
+    }

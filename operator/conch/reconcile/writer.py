@@ -1,0 +1,151 @@
+"""Writes, each only when it changes something; answers go back into the store at once."""
+
+import logging
+from typing import Any
+
+from conch.api.names import (
+    ANNOTATION_APPLIED,
+    ANNOTATION_DRAINING_SINCE,
+    LABEL_SERVING,
+    SERVING,
+)
+from conch.clients.clock import iso
+from conch.clients.cluster import MERGE_PATCH, STRATEGIC_PATCH, Cluster, Precondition
+from conch.decisions.fleet import Pod
+from conch.decisions.replicas import Admission
+from conch.provisioning.pin import admission_patch
+from conch.reconcile.diff import covers, digest, stamped
+from conch.reconcile.status import status_object
+from conch.reconcile.store import Store
+
+logger = logging.getLogger(__name__)
+Object = dict[str, Any]
+
+
+class Writer:
+    """Makes objects say what is wanted. Methods raise ClusterError and NotLeaderError."""
+
+    def __init__(self, cluster: Cluster, store: Store) -> None:
+        self._cluster = cluster
+        self._store = store
+
+    async def ensure(self, wish: Object, *, guarded: bool = False) -> bool:
+        """Apply a child unless it says so already; tell whether it was written.
+
+        ``guarded`` writes only while the object is as the store knows it (409 otherwise). A child
+        that Conch never made is not taken over by force: the API server names the conflict.
+        """
+        metadata = wish["metadata"]
+        live = self._store.get(wish["kind"], metadata["name"], metadata.get("namespace", ""))
+        if live is not None and _says(live, wish):
+            return False
+        body = stamped(wish)
+        if guarded and live is not None:
+            version = live["metadata"]["resourceVersion"]
+            body = {**body, "metadata": {**body["metadata"], "resourceVersion": version}}
+        ours = live is not None and _owned_alike(live, wish)
+        answer = await self._cluster.apply(body, force=ours)
+        self._store.put(wish["kind"], answer)
+        logger.info("applied %s %s", wish["kind"], metadata["name"])
+        return True
+
+    async def ensure_there(self, wish: Object) -> bool:
+        """Apply a child whose content never changes, unless it exists."""
+        metadata = wish["metadata"]
+        if self._store.get(wish["kind"], metadata["name"], metadata.get("namespace", "")):
+            return False
+        return await self.ensure(wish)
+
+    async def status(self, kind: str, body: Object, status: Object) -> bool:
+        """Apply the status of an object unless it says so already."""
+        live = self._store.get(
+            kind, body["metadata"]["name"], body["metadata"].get("namespace", "")
+        )
+        if live is None or (live.get("status") or {}) == status:
+            return False
+        answer = await self._cluster.apply(
+            status_object(body, kind, status), subresource="status", force=True
+        )
+        self._store.put(kind, answer)
+        return True
+
+    async def admit(self, admission: Admission, namespace: str) -> None:
+        """Lift the gate of a pod and pin it, in one write."""
+        body = admission_patch(dict(admission.pod.body), admission.node)
+        await self._patch_pod(admission.pod, namespace, body, content_type=STRATEGIC_PATCH)
+
+    async def drain(self, pod: Pod, namespace: str, now: float) -> None:
+        """Take the traffic from a pod, and note since when."""
+        await self._label(pod, namespace, serving=None, since=iso(now))
+
+    async def restore(self, pod: Pod, namespace: str) -> None:
+        """Give traffic back to a pod that was drained."""
+        await self._label(pod, namespace, serving=SERVING, since=None)
+
+    async def _label(
+        self, pod: Pod, namespace: str, *, serving: str | None, since: str | None
+    ) -> None:
+        body = {
+            "metadata": {
+                "uid": pod.uid,
+                "resourceVersion": pod.resource_version,
+                "labels": {LABEL_SERVING: serving},
+                "annotations": {ANNOTATION_DRAINING_SINCE: since},
+            }
+        }
+        await self._patch_pod(pod, namespace, body, content_type=MERGE_PATCH)
+
+    async def _patch_pod(
+        self, pod: Pod, namespace: str, body: Object, *, content_type: str
+    ) -> None:
+        answer = await self._cluster.patch(
+            "Pod", pod.name, namespace, body, content_type=content_type
+        )
+        self._store.put("Pod", answer)
+
+    async def patch_set(self, body: Object, *, replicas: int, gated: bool) -> None:
+        """Change the size of a ReplicaSet whose snapshot or pool is gone."""
+        gates = [{"name": "conch.dev/placement"}] if gated else None
+        spec = body["spec"]
+        now_gated = bool(spec["template"]["spec"].get("schedulingGates"))
+        if spec.get("replicas") == replicas and now_gated == gated:
+            return
+        metadata = body["metadata"]
+        patch = {
+            "metadata": {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]},
+            "spec": {"replicas": replicas, "template": {"spec": {"schedulingGates": gates}}},
+        }
+        answer = await self._cluster.patch(
+            "ReplicaSet",
+            metadata["name"],
+            metadata["namespace"],
+            patch,
+            content_type=MERGE_PATCH,
+        )
+        self._store.put("ReplicaSet", answer)
+
+    async def delete(self, kind: str, body: Object) -> None:
+        """Delete exactly this object, in the state that was decided on."""
+        metadata = body["metadata"]
+        await self._cluster.delete(
+            kind,
+            metadata["name"],
+            metadata.get("namespace"),
+            Precondition(metadata["uid"], metadata["resourceVersion"]),
+        )
+        logger.info("deleted %s %s", kind, metadata["name"])
+
+
+def _says(live: Object, wish: Object) -> bool:
+    """Tell whether a live object is what was applied last, unchanged, and still what is wanted."""
+    applied = (live["metadata"].get("annotations") or {}).get(ANNOTATION_APPLIED)
+    return applied == digest(wish) and covers(live, wish)
+
+
+def _owned_alike(live: Object, wish: Object) -> bool:
+    """Tell whether a live object belongs to the same owner as the wish, or both have none."""
+
+    def owners(body: Object) -> list[str]:
+        return [o["uid"] for o in body["metadata"].get("ownerReferences") or ()]
+
+    return set(owners(wish)) <= set(owners(live))
