@@ -94,7 +94,7 @@ def install_crds(client: Client, *, timeout: float = 20) -> None:
 
 def condition(item: dict[str, Any], kind: str) -> dict[str, Any]:
     """Return the condition of a type, or an empty dictionary."""
-    found = item.get("status", {}).get("conditions", [])
+    found = item.get("status", {}).get("conditions") or []
     return next((c for c in found if c["type"] == kind), {})
 
 

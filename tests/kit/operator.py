@@ -1,0 +1,128 @@
+"""The operator as a process of its own, to be started, killed and started again."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from tests.kit.client import Client
+from tests.kit.control_plane import ROOT
+from tests.kit.proxy import wait_for
+
+LEASE_NAMESPACE = "conch-system"
+_LEASES = f"/apis/coordination.k8s.io/v1/namespaces/{LEASE_NAMESPACE}/leases"
+
+
+@dataclass(frozen=True)
+class Invocation:
+    """How the operator is started: ``options`` are added to what every test needs."""
+
+    kubeconfig: Path
+    log: Path
+    options: Sequence[str] = ()
+    tick_seconds: float = 0.5
+
+    @property
+    def argv(self) -> list[str]:
+        """The command line; the process dies with the thread that starts it."""
+        return [
+            *("/usr/bin/setpriv", "--pdeathsig", "KILL", "--"),
+            *(sys.executable, "-m", "conch.cli.main", "run"),
+            *("--kubeconfig", str(self.kubeconfig)),
+            *("--lease-namespace", LEASE_NAMESPACE),
+            *("--tick-seconds", str(self.tick_seconds)),
+            *self.options,
+        ]
+
+    @property
+    def env(self) -> dict[str, str]:
+        """Nothing of the caller's but what Python needs: a proxy there must not change a test."""
+        return {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self.log.parent),
+            "PYTHONPATH": str(ROOT / "operator"),
+            "PYTHONUNBUFFERED": "1",
+        }
+
+
+class Operator:
+    """One operator; ``client`` goes to the API server directly, past any proxy."""
+
+    def __init__(self, invocation: Invocation, client: Client) -> None:
+        self._invocation = invocation
+        self._client = client
+        self._process: subprocess.Popen[bytes] | None = None
+        self._lock = threading.Lock()
+        self.starts = 0
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.kill()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def tick_seconds(self) -> float:
+        """How often it decides."""
+        return self._invocation.tick_seconds
+
+    def start(self) -> None:
+        """Start it and return once it leads.
+
+        The lease of an operator that was killed here is removed, since the test knows that its
+        holder is dead and need not wait for it to run out.
+        """
+        assert not self.alive, "the operator runs already"
+        for lease in self._client.items(_LEASES):
+            self._client.delete(f"{_LEASES}/{lease['metadata']['name']}")
+        with self._invocation.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                self._invocation.argv,
+                env=self._invocation.env,
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+        self.starts += 1
+        wait_for(self._leads_or_died, "the operator leads", timeout=60)
+        assert self.alive, f"the operator ended by itself:\n{self.tail()}"
+
+    def kill(self) -> None:
+        """Kill it as a crash would; returns once it is gone. Any thread may call this."""
+        with self._lock:
+            if self._process is not None:
+                self._process.kill()
+                self._process.wait()
+
+    def stop(self) -> int:
+        """End it as Kubernetes does, and return its exit status."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGTERM)
+        return self._process.wait(30)
+
+    def tail(self, lines: int = 40) -> str:
+        """The end of the log."""
+        text = self._invocation.log.read_text(errors="replace")
+        return "\n".join(text.splitlines()[-lines:])
+
+    def _leads_or_died(self) -> bool:
+        held = any(o["spec"].get("holderIdentity") for o in self._client.items(_LEASES))
+        return held or not self.alive
