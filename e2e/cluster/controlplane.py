@@ -106,6 +106,8 @@ class Plan:
             f"--client-ca-file={self.pki.authority}",
             f"--tls-cert-file={pair.certificate}",
             f"--tls-private-key-file={pair.key}",
+            # The nodes' names mean nothing to the host's resolver.
+            "--kubelet-preferred-address-types=InternalIP",
             f"--kubelet-certificate-authority={self.pki.authority}",
             f"--kubelet-client-certificate={client.certificate}",
             f"--kubelet-client-key={client.key}",

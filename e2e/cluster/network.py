@@ -16,7 +16,7 @@ def up(owner: Path) -> None:
     `owner` is the cluster's folder; ClusterError if another cluster has the bridge.
     """
     check_owner(owner)
-    if _link() is None:
+    if not exists():
         programs.run(["ip", "link", "add", settings.BRIDGE, "type", "bridge"])
     programs.run(["ip", "link", "set", settings.BRIDGE, "alias", f"{_ALIAS}{owner}"])
     programs.run(["ip", "link", "set", settings.BRIDGE, "up"])
@@ -32,7 +32,7 @@ def up(owner: Path) -> None:
 def is_up(owner: Path) -> bool:
     """Whether the bridge is there with all its addresses, and the firewall lets pods through."""
     link = _link()
-    if link is None or link.get("ifalias") != f"{_ALIAS}{owner}":
+    if link is None or _alias() != f"{_ALIAS}{owner}":
         return False
     present = {info["local"] for info in link["addr_info"] if info["family"] == "inet"}
     return present >= set(_addresses()) and firewall.admitted()
@@ -40,15 +40,14 @@ def is_up(owner: Path) -> bool:
 
 def exists() -> bool:
     """Whether there is a bridge of a cluster."""
-    return _link() is not None
+    return Path(f"/sys/class/net/{settings.BRIDGE}").exists()
 
 
 def check_owner(owner: Path) -> None:
     """Raises ClusterError if the bridge belongs to another cluster, or our addresses are taken."""
-    link = _link()
-    alias = link.get("ifalias", "") if link else ""
-    if link and alias != f"{_ALIAS}{owner}":
-        place = alias.removeprefix(_ALIAS) or "an unknown folder"
+    # One without an alias comes from a run that was killed before it wrote it.
+    if exists() and _alias() not in {"", f"{_ALIAS}{owner}"}:
+        place = _alias().removeprefix(_ALIAS)
         raise settings.ClusterError(
             f"the network interface {settings.BRIDGE} belongs to a cluster in {place};"
             " take that one down first"
@@ -67,8 +66,8 @@ def down(owner: Path) -> None:
     wait_until(lambda: not _pod_links(), timeout=5)
     for name in _pod_links():
         programs.attempt(["ip", "link", "delete", name])
-    link = _link()
-    if link and link.get("ifalias") == f"{_ALIAS}{owner}":
+    if exists():
+        check_owner(owner)
         programs.run(["ip", "link", "delete", settings.BRIDGE])
 
 
@@ -89,6 +88,11 @@ def _pod_links() -> list[str]:
 def gateway(node: settings.NodeSpec) -> str:
     """The host's address as this node's pods see it: the first of the node's network."""
     return node.pod_network.rpartition(".")[0] + ".1"
+
+
+def _alias() -> str:
+    """Says whose the bridge is."""
+    return Path(f"/sys/class/net/{settings.BRIDGE}/ifalias").read_text().strip()
 
 
 def _link() -> dict[str, Any] | None:
