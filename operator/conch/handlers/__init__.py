@@ -1,1 +1,1 @@
-"""kopf's decorators; each body is one call."""
+"""kopf: watches feed the store and wake the loop; the process lives and leads."""

@@ -10,12 +10,12 @@ from conch.api.conditions import Condition
 from conch.api.names import ANNOTATION_PAUSED, LABEL_SERVICE
 from conch.api.signals import Key, Signals
 from conch.clients.clock import Clock, iso
-from conch.clients.cluster import Cluster, ClusterError, NotLeaderError
+from conch.clients.cluster import Cluster, ClusterError
 from conch.clients.events import Recorder
 from conch.decisions import replicas
 from conch.decisions.fleet import ServiceKey
 from conch.decisions.placement import Ledger
-from conch.decisions.scaling import ScalingState, decide
+from conch.decisions.scaling import ScalingDecision, ScalingState, decide
 from conch.provisioning.metadata import LABEL_NAMESPACE, bounded
 from conch.reconcile import status as statuses
 from conch.reconcile.execute import Executor
@@ -74,6 +74,19 @@ class Reconciler:
         """Ask for a tick soon: something changed."""
         self._wake.set()
 
+    def observe(self, kind: str, event: str | None, body: Object) -> None:
+        """Take over a watch event: its type (None while listing) and the object."""
+        take = self.store.drop if event == "DELETED" else self.store.put
+        if take(kind, body):
+            self.wake()
+
+    def measured(self, signals: Mapping[Key, Signals], *, fault: str | None) -> None:
+        """Take over what metrics say now, and why they say nothing."""
+        if fault != self.metrics_fault:
+            logger.warning("metrics: %s", fault or "back again")
+        self.signals, self.metrics_fault = signals, fault
+        self.wake()
+
     async def run(self) -> None:
         """Tick for ever; raises NotLeaderError when the lease is lost."""
         delay = 0.0
@@ -125,13 +138,14 @@ class Reconciler:
         self._scaling[facts.key] = decision.state
         plan = replicas.plan(
             facts.service,
-            decision.wished,
+            _wanted(facts, decision),
             pools=facts.pools,
             shapes=facts.shapes,
             ledger=ledger,
             now=now,
         )
-        return Outcome(facts, plan, decision, unknown_pools(facts, fleet), error=error)
+        missing = unknown_pools(facts, fleet)
+        return Outcome(facts, plan, decision, missing, error, metrics_fault=self.metrics_fault)
 
     async def _carry_out(self, outcome: Outcome, now: float) -> None:
         """Write one service's plan and status; a refusal is kept to this service."""
@@ -225,6 +239,17 @@ class Reconciler:
         for memory in (self._scaling, self._retries, self._wanted):
             for key in memory.keys() - keys:
                 del memory[key]
+
+
+def _wanted(facts: ServiceFacts, decision: ScalingDecision) -> int:
+    """Return the replicas to plan for: what can be had, and at least what the user insists on.
+
+    Only what the user insists on may be short of GPUs; a scaler's wish beyond them is no demand.
+    """
+    insisted = facts.spec.scaling.min_replicas
+    if facts.spec.replicas is not None:
+        insisted = facts.spec.replicas
+    return max(decision.replicas, min(decision.wished, insisted))
 
 
 def _paused(body: Object) -> bool:

@@ -33,6 +33,8 @@ class Outcome:
     error: str | None = None
     """The API server refused a write."""
     paused: bool = False
+    metrics_fault: str | None = None
+    """Why Prometheus gives no numbers."""
 
 
 def service_status(outcome: Outcome, now: str) -> Object:
@@ -163,7 +165,9 @@ def _scaling(outcome: Outcome) -> Wish:
     decision = outcome.scaling
     if decision is None:
         return Wish(C.SCALING_ACTIVE, None, Reason.NO_METRICS, "nothing to scale yet")
-    return Wish(C.SCALING_ACTIVE, decision.active, decision.reason, decision.message)
+    why = f" ({outcome.metrics_fault})" if outcome.metrics_fault else ""
+    message = decision.message + (why if decision.reason is Reason.NO_METRICS else "")
+    return Wish(C.SCALING_ACTIVE, decision.active, decision.reason, message)
 
 
 def _reconciling(outcome: Outcome, mine: Sequence[Pod]) -> Wish:

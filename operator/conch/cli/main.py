@@ -1,0 +1,102 @@
+"""``conch``: the operator, and what its pods run."""
+
+import asyncio
+import logging
+import os
+import socket
+import sys
+import uuid
+from typing import Annotated
+
+import typer
+
+from conch import __version__
+from conch.cli.fetch import digest_command, fetch_command
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Conch, a Kubernetes operator for model services.",
+)
+app.command("fetch")(fetch_command)
+app.command("digest")(digest_command)
+
+TRITON_IMAGE = "nvcr.io/nvidia/tritonserver:24.10-py3"
+CONCH_IMAGE = f"ghcr.io/conch-dev/conch:{__version__}"
+
+
+@app.command("version")
+def version_command() -> None:
+    """Print the version."""
+    print(__version__)
+
+
+@app.command("run")
+def run_command(
+    *,
+    kubeconfig: Annotated[
+        str | None, typer.Option(help="unset: the pod's own account, or KUBECONFIG")
+    ] = None,
+    prometheus_url: Annotated[
+        str | None, typer.Option(help="unset: no metrics, so nothing is scaled by load")
+    ] = None,
+    triton_image: Annotated[
+        str, typer.Option(help="for services that name none in spec.triton.image")
+    ] = TRITON_IMAGE,
+    fetch_image: Annotated[
+        str, typer.Option(help="the Conch image, whose `conch fetch` brings models into pods")
+    ] = CONCH_IMAGE,
+    lease_namespace: Annotated[
+        str, typer.Option(envvar="POD_NAMESPACE", help="where the leader's Lease is")
+    ] = "conch-system",
+    lease_name: Annotated[str, typer.Option()] = "conch-operator",
+    tick_seconds: Annotated[
+        float, typer.Option(min=0.2, help="how often metrics are asked for")
+    ] = 5.0,
+    relist_seconds: Annotated[
+        float, typer.Option(min=1, help="how often every kind is listed afresh")
+    ] = 60.0,
+    file_source_prefix: Annotated[
+        list[str] | None,
+        typer.Option(help="a directory of the nodes that file:// sources may name; repeatable"),
+    ] = None,
+    health_address: Annotated[
+        str | None, typer.Option(help="of the liveness probe, such as http://0.0.0.0:8080/healthz")
+    ] = None,
+    log_level: Annotated[str, typer.Option()] = "INFO",
+) -> None:
+    """Run the operator."""
+    # Here, so that `conch fetch` starts without kopf and the Kubernetes client.
+    from conch.handlers import process  # noqa: PLC0415
+    from conch.provisioning.snapshot import Images  # noqa: PLC0415
+    from conch.reconcile.settings import Settings  # noqa: PLC0415
+
+    logging.basicConfig(
+        level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    logging.getLogger("kopf").setLevel(logging.WARNING)
+    settings = Settings(
+        images=Images(triton=triton_image, conch=fetch_image),
+        prometheus_url=prometheus_url,
+        lease_namespace=lease_namespace,
+        lease_name=lease_name,
+        identity=f"{os.environ.get('POD_NAME') or socket.gethostname()}-{uuid.uuid4().hex[:8]}",
+        tick_seconds=tick_seconds,
+        relist_seconds=relist_seconds,
+        file_prefixes=tuple(file_source_prefix or ()),
+    )
+    try:
+        asyncio.run(process.run(settings, kubeconfig=kubeconfig, health=health_address))
+    except* Exception as group:
+        logging.getLogger("conch").exception("ended: %s", "; ".join(map(str, group.exceptions)))
+        sys.exit(1)
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+"""The operator's process: watch, wait for the lease, lead; any loss ends it."""
+
+import asyncio
+import contextlib
+import logging
+import os
+
+import kopf
+
+from conch.clients.clock import SystemClock
+from conch.clients.cluster import Cluster, ClusterError, connect
+from conch.clients.lease import Elector
+from conch.clients.prometheus import Prometheus
+from conch.clients.resources import CHILDREN
+from conch.handlers.watches import WATCHED, registry_of
+from conch.reconcile.feed import keep_listing, keep_measuring, relist
+from conch.reconcile.loop import Reconciler
+from conch.reconcile.settings import Settings
+from conch.reconcile.store import Store
+
+logger = logging.getLogger(__name__)
+
+CRD_RETRY_S = 5.0
+
+
+def _kinds(settings: Settings) -> tuple[str, ...]:
+    volumes = ("PersistentVolume",) if settings.file_prefixes else ()
+    return tuple(dict.fromkeys((*WATCHED, *CHILDREN, *volumes)))
+
+
+async def run(settings: Settings, *, kubeconfig: str | None, health: str | None) -> None:
+    """Run the operator until it is told to stop; raise when the lease is lost.
+
+    ``health`` is where the liveness probe asks, such as ``http://0.0.0.0:8080/healthz``.
+    """
+    if kubeconfig:
+        os.environ["KUBECONFIG"] = kubeconfig  # kopf reads it from there
+    cluster = await connect(kubeconfig)
+    try:
+        await _await_crds(cluster)
+        await _serve(cluster, settings, health)
+    finally:
+        await cluster.close()
+
+
+async def _await_crds(cluster: Cluster) -> None:
+    """Return once the API server serves Conch's kinds."""
+    while True:
+        try:
+            for kind in ("ModelService", "Model", "ClusterModel", "GPUPool"):
+                await cluster.list(kind)
+        except ClusterError as error:
+            hint = "apply crds/ of this version" if error.status == 404 else str(error)
+            logger.warning("the API server does not serve conch.dev yet: %s", hint)
+            await asyncio.sleep(CRD_RETRY_S)
+        else:
+            return
+
+
+async def _serve(cluster: Cluster, settings: Settings, health: str | None) -> None:
+    clock = SystemClock()
+    elector = Elector(
+        cluster,
+        clock,
+        name=settings.lease_name,
+        namespace=settings.lease_namespace,
+        identity=settings.identity,
+    )
+    reconciler = Reconciler(cluster.fenced(elector), Store(), settings, clock)
+    watching = asyncio.ensure_future(
+        kopf.operator(
+            registry=registry_of(reconciler),
+            standalone=True,
+            clusterwide=True,
+            liveness_endpoint=health,
+        )
+    )
+    leading = asyncio.ensure_future(_lead(cluster, elector, reconciler))
+    done, pending = await asyncio.wait((watching, leading), return_when="FIRST_COMPLETED")
+    for task in pending:
+        task.cancel()
+    await asyncio.gather(*pending, return_exceptions=True)
+    if leading.cancelled() or leading in pending:
+        with contextlib.suppress(ClusterError):
+            await elector.release()
+    for task in done:
+        task.result()
+
+
+async def _lead(cluster: Cluster, elector: Elector, reconciler: Reconciler) -> None:
+    """Wait for the lease, see the whole cluster afresh, then decide until it is lost."""
+    await elector.acquire()
+    settings = reconciler.settings
+    kinds = _kinds(settings)
+    source = Prometheus(settings.prometheus_url) if settings.prometheus_url else None
+    async with asyncio.TaskGroup() as group:
+        group.create_task(elector.keep())
+        await _first_list(cluster, reconciler, kinds)
+        group.create_task(keep_listing(cluster, reconciler, kinds, every=settings.relist_seconds))
+        if source is not None:
+            clock = SystemClock()
+            every = settings.tick_seconds
+            group.create_task(keep_measuring(source, reconciler, clock, every=every))
+        group.create_task(reconciler.run())
+
+
+async def _first_list(cluster: Cluster, reconciler: Reconciler, kinds: tuple[str, ...]) -> None:
+    """List every kind once; nothing is decided on a part of the cluster."""
+    while True:
+        try:
+            await relist(cluster, reconciler.store, kinds)
+        except ClusterError as error:
+            logger.warning("not listed: %s", error)
+            await asyncio.sleep(1.0)
+        else:
+            return

@@ -1,0 +1,63 @@
+"""kopf's decorators; each body is one call.
+
+Only ``on.event``: other handlers would write an annotation to every object.
+"""
+
+from typing import Any
+
+import kopf
+
+from conch.clients.resources import RESOURCES
+from conch.reconcile.loop import Reconciler
+
+WATCHED = (
+    "ModelService",
+    "Model",
+    "ClusterModel",
+    "GPUPool",
+    "Node",
+    "Pod",
+    "ReplicaSet",
+    "Service",
+    "PodDisruptionBudget",
+)
+"""Kinds whose changes should act at once. The others are listed once a minute: kopf can't watch
+by label, and no one wants an operator that reads every ConfigMap of a cluster."""
+
+
+def registry_of(reconciler: Reconciler) -> kopf.OperatorRegistry:
+    """Return the handlers that feed a reconciler."""
+    registry = kopf.OperatorRegistry()
+    for kind in WATCHED:
+        _watch(registry, reconciler, kind)
+    kopf.on.startup(registry=registry)(_configure)
+    kopf.on.login(registry=registry)(_login)
+    kopf.on.probe(id="ticks", registry=registry)(lambda **_: reconciler.ticks)
+    return registry
+
+
+def _watch(registry: kopf.OperatorRegistry, reconciler: Reconciler, kind: str) -> None:
+    resource = RESOURCES[kind]
+
+    @kopf.on.event(resource.group, resource.version, resource.plural, registry=registry)
+    def handle(event: kopf.RawEvent, **_: Any) -> None:
+        reconciler.observe(kind, event["type"], dict(event["object"]))
+
+
+def _login(**kwargs: Any) -> kopf.ConnectionInfo | None:
+    return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
+
+
+def _configure(settings: kopf.OperatorSettings, **_: Any) -> None:
+    settings.posting.enabled = False  # Conch records its own Events
+    settings.scanning.disabled = True  # the kinds are known; CRDs need not be watched
+    # A watch that dies silently is noticed after a minute; the regular list covers the gap.
+    settings.watching.server_timeout = 300
+    settings.watching.client_timeout = 330
+    settings.watching.connect_timeout = 5
+    settings.watching.reconnect_backoff = 0.5
+    settings.networking.request_timeout = 30
+    settings.networking.error_backoffs = [0.5, 1, 2, 4, 8]
+    settings.queueing.worker_limit = 50
+    settings.queueing.idle_timeout = 5
+    settings.queueing.exit_timeout = 1

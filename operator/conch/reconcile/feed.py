@@ -1,0 +1,71 @@
+"""What keeps the store and the signals current besides watches: regular lists and queries."""
+
+import asyncio
+import logging
+from collections.abc import Iterable, Mapping
+
+from conch.api.names import LABEL_MANAGED_BY, MANAGED_BY
+from conch.clients.clock import Clock
+from conch.clients.cluster import Cluster, ClusterError
+from conch.clients.prometheus import MetricsSource, MetricsUnavailable
+from conch.clients.resources import CHILDREN
+from conch.metrics.queries import queries
+from conch.metrics.signals import parse
+from conch.provisioning.metadata import bounded
+from conch.reconcile.loop import Reconciler
+from conch.reconcile.store import Store
+
+logger = logging.getLogger(__name__)
+
+OWN_ONLY = (*CHILDREN, "PersistentVolume")
+"""Kinds of which only Conch's own objects are listed."""
+_SELECTOR = f"{LABEL_MANAGED_BY}={MANAGED_BY}"
+
+
+async def relist(cluster: Cluster, store: Store, kinds: Iterable[str]) -> bool:
+    """List kinds afresh and take over the result; tell whether the store changed.
+
+    Raises ClusterError; kinds listed before the failure are taken over.
+    """
+    changed = False
+    for kind in kinds:
+        before = store.before_list(kind)
+        selector = _SELECTOR if kind in OWN_ONLY else None
+        changed |= store.after_list(kind, before, await cluster.list(kind, selector=selector))
+    return changed
+
+
+async def keep_listing(
+    cluster: Cluster, reconciler: Reconciler, kinds: tuple[str, ...], *, every: float
+) -> None:
+    """List all kinds every so many seconds, for ever."""
+    while True:
+        await asyncio.sleep(every)
+        try:
+            if await relist(cluster, reconciler.store, kinds):
+                reconciler.wake()
+        except ClusterError as error:
+            logger.warning("not listed: %s", error)
+
+
+async def keep_measuring(
+    source: MetricsSource, reconciler: Reconciler, clock: Clock, *, every: float
+) -> None:
+    """Ask Prometheus every so many seconds, for ever. Without an answer there are no signals."""
+    asked = queries()
+    while True:
+        try:
+            answers = await source.query(asked, clock.wall())
+            reconciler.measured(parse(answers, _entries(reconciler.store)), fault=None)
+        except MetricsUnavailable as error:
+            reconciler.measured({}, fault=str(error))
+        await asyncio.sleep(every)
+
+
+def _entries(store: Store) -> Mapping[tuple[str, str], str]:
+    """Return the model that callers of each service ask."""
+    return {
+        (s["metadata"]["namespace"], bounded(s["metadata"]["name"])): s["spec"]["model"]["name"]
+        for s in store.all("ModelService")
+        if s.get("spec", {}).get("model", {}).get("name")
+    }
