@@ -44,7 +44,11 @@ def location(source: Source) -> Location:
 
 
 def _from_uri(uri: str) -> Location:
-    parts = urlsplit(uri)
+    try:
+        parts = urlsplit(uri)
+        _ = parts.port
+    except ValueError as error:
+        raise ValueError(f"{uri}: is no URI: {error}") from None
     known = {str(s) for s in Scheme if s is not Scheme.CONFIG_MAP}
     if parts.scheme not in known:
         raise ValueError(

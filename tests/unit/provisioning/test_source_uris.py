@@ -38,6 +38,8 @@ def test_uris_are_read(uri: str, wanted: tuple[Scheme, str, str]) -> None:
         ("file://srv/models", "three slashes"),
         ("file:///", "three slashes"),
         ("https://example.com/", "name a host and a file"),
+        ("https://[::1/a", "is no URI"),
+        ("https://example.com:port/a", "is no URI"),
         ("https:///a", "name a host and a file"),
     ],
 )
