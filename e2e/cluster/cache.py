@@ -5,7 +5,7 @@ import fcntl
 import hashlib
 import os
 import shutil
-import tempfile
+import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,14 +74,31 @@ class Cache:
 
     def _build(self, target: Path, build: Build) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
-        # The same file system as the entry, so that the rename is atomic.
-        scratch = self.root / "tmp"
-        scratch.mkdir(exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f"{target.parent.name}-", dir=scratch))
+        # On the entry's file system, so that the rename is atomic. Whoever holds the lock is alone
+        # with this folder: what is in it was left by a build that was killed.
+        work = self.root / "tmp" / f"{target.parent.name}-{target.name}"
+        discard(work)
+        work.mkdir(parents=True)
         try:
-            work.chmod(0o755)
             build(work)
             work.rename(target)
         except BaseException:
-            shutil.rmtree(work, ignore_errors=True)
+            discard(work)
             raise
+
+
+def discard(folder: Path) -> None:
+    """Removes `folder`, if it is there, but nothing of what is mounted in it."""
+    for mount in reversed(_mounts_below(folder)):
+        subprocess.run(["umount", "--lazy", mount], check=True)
+    if folder.exists():
+        shutil.rmtree(folder)
+
+
+def _mounts_below(folder: Path) -> list[Path]:
+    """Where something is mounted below `folder`, outermost first."""
+    table = Path("/proc/self/mounts")
+    lines = table.read_text().splitlines() if table.exists() else []
+    # The table writes a space in a path as \040.
+    points = [Path(line.split()[1].replace("\\040", " ")) for line in lines]
+    return [point for point in points if point.is_relative_to(folder.resolve())]

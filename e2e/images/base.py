@@ -1,11 +1,10 @@
 """The layer below all others: a small Debian with Python."""
 
 import shutil
-import subprocess
 from pathlib import Path
 
 from e2e.cluster.cache import Cache, digest
-from e2e.cluster.commands import BuildError, run
+from e2e.cluster.commands import run
 from e2e.cluster.progress import Reporter
 from e2e.images.oci import Layer, load, machine_architecture, pack
 
@@ -77,14 +76,8 @@ def wanted(path: str) -> bool:
 
 def _debootstrap(root: Path, log: Path) -> None:
     log.unlink(missing_ok=True)
-    command = ["debootstrap", "--variant=minbase", f"--include={','.join(_PACKAGES)}"]
-    try:
-        run([*command, SUITE, root], log=log)
-    except BuildError:
-        # What debootstrap leaves mounted would take the machine's /proc along when it is removed.
-        for name in ("proc", "sys"):
-            subprocess.run(["umount", str(root / name)], check=False, capture_output=True)
-        raise
+    options = ("--variant=minbase", f"--include={','.join(_PACKAGES)}")
+    run(["debootstrap", *options, SUITE, root], log=log)
 
 
 def _add_user(root: Path) -> None:

@@ -1,11 +1,13 @@
 import multiprocessing
+import os
+import subprocess
 import threading
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
 
-from e2e.cluster.cache import Cache, default_root, digest
+from e2e.cluster.cache import Cache, default_root, digest, discard
 
 
 def fill(work: Path) -> None:
@@ -59,6 +61,27 @@ def test_a_failed_build_leaves_no_entry_and_no_scratch(tmp_path: Path) -> None:
     assert not cache.holds("kind", "key")
     assert list((tmp_path / "tmp").iterdir()) == []
     assert (cache.ensure("kind", "key", fill) / "file").exists()
+
+
+def test_what_a_killed_build_left_is_not_part_of_the_next(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    left = tmp_path / "tmp" / "kind-key"
+    left.mkdir(parents=True)
+    (left / "half").write_text("")
+    assert [path.name for path in cache.ensure("kind", "key", fill).iterdir()] == ["file"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
+def test_what_is_mounted_in_a_folder_survives_its_removal(tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    fill(precious)
+    mounted = tmp_path / "folder with space" / "mounted"
+    mounted.mkdir(parents=True)
+    subprocess.run(["mount", "--bind", str(precious), str(mounted)], check=True)
+    discard(mounted.parent)
+    assert not mounted.parent.exists()
+    assert (precious / "file").exists()
 
 
 def test_an_entry_is_invisible_until_it_is_complete(tmp_path: Path) -> None:
