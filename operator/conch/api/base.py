@@ -109,7 +109,9 @@ Quantity = Annotated[
         max_length=32,
         json_schema_extra=rules(
             rule(
-                "isQuantity(self) && !quantity(self).isLessThan(quantity('0'))",
+                # The API server takes "." and "Gi" for quantities of zero.
+                "self.matches('[0-9]') && isQuantity(self)"
+                " && !quantity(self).isLessThan(quantity('0'))",
                 "must be a quantity of zero or more, such as 500m, 2 or 4Gi",
             )
         ),
