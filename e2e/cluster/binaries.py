@@ -14,6 +14,7 @@ from e2e.cluster.progress import Reporter
 KUBERNETES_VERSION = "v1.34.4"
 KWOK_VERSION = "v0.7.0"
 HELM_VERSION = "v3.19.4"
+PROMETHEUS_VERSION = "3.13.5"
 
 _MAJOR, _MINOR, _PATCH = KUBERNETES_VERSION.removeprefix("v").split(".")
 _RECIPE = "1"  # raise it when the way of building changes
@@ -30,7 +31,7 @@ class Program:
     @property
     def key(self) -> str:
         """Names this build in the cache."""
-        return f"{self.name}-{self.package.version}-{digest(_RECIPE, repr(self.package))}"
+        return f"{self.name}-{self.package.version}-{digest(_RECIPE, repr(self.package), *self.package.tags)}"
 
 
 def _kubernetes(name: str) -> Program:
@@ -74,6 +75,20 @@ def _helm() -> Program:
     return Program("helm", Package(module, HELM_VERSION, f"{module}/cmd/helm", stamps))
 
 
+def _prometheus() -> Program:
+    # Not Debian's, which cannot discover pods. Other discoveries would double the build's time.
+    module = "github.com/prometheus/prometheus"
+    major, minor, patch = PROMETHEUS_VERSION.split(".")
+    package = Package(
+        module=module,
+        version=f"v0.{major}{minor:0>2}.{patch}",  # the scheme by which it numbers its module
+        path=f"{module}/cmd/prometheus",
+        stamps=(("github.com/prometheus/common/version.Version", PROMETHEUS_VERSION),),
+        tags=("remove_all_sd", "enable_kubernetes_sd"),
+    )
+    return Program("prometheus", package)
+
+
 def _coredns() -> Program:
     module = "github.com/coredns/coredns"
     return Program("coredns", Package(module, "v1.15.0", module), optional=True)
@@ -88,6 +103,7 @@ PROGRAMS = (
     _kubernetes("kube-scheduler"),
     _kubernetes("kubelet"),
     _kubernetes("kube-proxy"),
+    _prometheus(),
     _kwok(),
     _helm(),
     _coredns(),

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ class Package:
     # The release to take where the module's go.mod points at folders of its own repository,
     # which a module that requires it does not have.
     siblings: str = ""
+    tags: tuple[str, ...] = field(default=(), repr=False)  # build tags; Program.key has them
 
     @property
     def ldflags(self) -> str:

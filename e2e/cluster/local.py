@@ -70,7 +70,7 @@ class LocalCluster:
         self._layout = layout
         self._bin = bin_folder
         self._pki = Pki(layout.pki)
-        self._nodes = [Node(spec, layout, bin_folder, self._pki) for spec in settings.NODES]
+        self.nodes = [Node(spec, layout, bin_folder, self._pki) for spec in settings.NODES]
         self._plan = controlplane.Plan(
             layout.control_plane, bin_folder, settings.ADDRESS, controlplane.Ports(), self._pki
         )
@@ -87,7 +87,7 @@ class LocalCluster:
             self._start_first()
             with report.step("control plane"):
                 self._await_control_plane()
-            for node in self._nodes:
+            for node in self.nodes:
                 self._runner.start(node.kubelet())
             with report.step("images"):
                 self._import(images, report)
@@ -95,7 +95,7 @@ class LocalCluster:
                 self._await_rest()
             with report.step("nodes"):
                 api = Api.from_kubeconfig(self._layout.kubeconfig)
-                for node in self._nodes:
+                for node in self.nodes:
                     nodes.await_ready(api, node.spec)
 
     def load_images(self, images: tuple[Image, ...], *, report: Reporter) -> None:
@@ -117,8 +117,8 @@ class LocalCluster:
             self._plan.etcd(),
             self._plan.apiserver(),
             *self._controllers(),
-            *(node.containerd() for node in self._nodes),
-            *(node.kubelet() for node in self._nodes),
+            *(node.containerd() for node in self.nodes),
+            *(node.kubelet() for node in self.nodes),
             *self._services(),
         ]
 
@@ -137,12 +137,12 @@ class LocalCluster:
         if not self._layout.host_record.exists():
             HostRecord.take().write(self._layout.host_record)
         network.up(self._layout.root)
-        for node in self._nodes:
+        for node in self.nodes:
             self._cgroups.make(node.spec.cgroup)
-        identities = tuple(each for node in self._nodes for each in node.identities())
+        identities = tuple(each for node in self.nodes for each in node.identities())
         url = self._plan.url
         self._plan.prepare(identities)
-        for node in self._nodes:
+        for node in self.nodes:
             node.prepare(url)
         proxy.prepare(self._layout, self._pki, url)
         prometheus.prepare(self._layout, self._pki, url)
@@ -152,7 +152,7 @@ class LocalCluster:
         """What needs nothing else, or waits for it by itself: so they start side by side."""
         self._runner.start(self._plan.etcd())
         self._runner.start(self._plan.apiserver())
-        for node in self._nodes:
+        for node in self.nodes:
             self._runner.start(node.containerd())
 
     def _await_control_plane(self) -> None:
@@ -170,18 +170,18 @@ class LocalCluster:
             self._runner.ensure(part)
 
     def _await_rest(self) -> None:
-        parts = [*(node.kubelet() for node in self._nodes), *self._services()]
+        parts = [*(node.kubelet() for node in self.nodes), *self._services()]
         for part in parts:
             self._runner.start(part)
         for part in parts:
             self._runner.ensure(part)
 
     def _import(self, images: tuple[Image, ...], report: Reporter) -> None:
-        for node in self._nodes:
+        for node in self.nodes:
             self._runner.ensure(node.containerd())
         with ThreadPoolExecutor() as pool:
-            imported = pool.map(lambda node: node.import_images(images), self._nodes)
-            for node, names in zip(self._nodes, imported, strict=True):
+            imported = pool.map(lambda node: node.import_images(images), self.nodes)
+            for node, names in zip(self.nodes, imported, strict=True):
                 for name in names:
                     report.info(f"{node.spec.name}: imported {name}")
 
@@ -189,7 +189,7 @@ class LocalCluster:
         return [self._plan.controller_manager(), self._plan.scheduler()]
 
     def _services(self) -> list[Part]:
-        parts = [proxy.part(self._layout, self._bin), prometheus.part(self._layout)]
+        parts = [proxy.part(self._layout, self._bin), prometheus.part(self._layout, self._bin)]
         if dns.available(self._bin):
             parts.append(dns.part(self._layout, self._bin))
         return parts
@@ -201,15 +201,15 @@ class LocalCluster:
     def _node_states(self) -> tuple[NodeState, ...]:
         try:
             api = Api.from_kubeconfig(self._layout.kubeconfig)
-            found = [api.find(f"/api/v1/nodes/{node.spec.name}") for node in self._nodes]
+            found = [api.find(f"/api/v1/nodes/{node.spec.name}") for node in self.nodes]
         except (ApiError, OSError, http.client.HTTPException) as error:
-            found = [None] * len(self._nodes)
+            found = [None] * len(self.nodes)
             problem: str | None = f"the API server does not tell: {error}"
         else:
             problem = None
         return tuple(
             _node_state(node.spec, seen, problem)
-            for node, seen in zip(self._nodes, found, strict=True)
+            for node, seen in zip(self.nodes, found, strict=True)
         )
 
 

@@ -12,6 +12,7 @@ from e2e.cluster.processes import Command, Supervisor, wait_until
 from e2e.cluster.settings import ClusterError
 
 _PROBE_TIMEOUT_S = 2.0
+_HICCUP_S = 10.0  # for this long a part that worked before may not answer
 
 
 class Probe(Protocol):
@@ -100,13 +101,13 @@ class Runner:
 
         Raises ClusterError, with the log's end, if it dies or does not get to work in time.
         """
-        started = self.start(part)
-        if not started and not self._await(part, 10.0):
-            # It runs but does not work: as good as dead.
-            self.supervisor.stop(part.name, grace=part.stop_within)
-            self.start(part)
-            started = True
-        if started and not self._await(part, part.ready_within):
+        self.start(part)
+        if self._await(part):
+            return
+        # It died, or runs but does not work, which is as good as dead: one fresh start.
+        self.supervisor.stop(part.name, grace=part.stop_within)
+        self.start(part)
+        if not self._await(part):
             raise ClusterError(self._explain(part))
 
     def failure(self, part: Part) -> str | None:
@@ -115,13 +116,17 @@ class Runner:
             return "not running"
         return part.probe.failure()
 
-    def _await(self, part: Part, timeout: float) -> bool:
+    def _await(self, part: Part) -> bool:
+        """Whether it works in time: a process that is still starting gets more of it."""
+        record = self.supervisor.running(part.name)
+        if record is None:
+            return False
         wait_until(
-            lambda: part.probe.failure() is None or self.supervisor.running(part.name) is None,
-            timeout=timeout,
+            lambda: part.probe.failure() is None or not record.alive(),
+            timeout=max(_HICCUP_S, part.ready_within - record.age()),
         )
         # Asked in this order: another process at the same address must not pass for ours.
-        return part.probe.failure() is None and self.supervisor.running(part.name) is not None
+        return part.probe.failure() is None and record.alive()
 
     def _explain(self, part: Part) -> str:
         state = self.failure(part) or "slow"

@@ -49,7 +49,6 @@ PREREQUISITES = (
     Prerequisite("mount", "mount", "mounts volumes"),
     Prerequisite("nsenter", "util-linux", "enters the namespaces of pods"),
     Prerequisite("debootstrap", "debootstrap", "makes the base of the images"),
-    Prerequisite("prometheus", "prometheus", "collects metrics"),
 )
 
 

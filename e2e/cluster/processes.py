@@ -49,6 +49,11 @@ class Record:
         """Whether this very process still runs; a zombie does not."""
         return self.boot == boot_id() and start_time(self.pid) == self.start_time
 
+    def age(self) -> float:
+        """For how many seconds the process has run."""
+        uptime = float(Path("/proc/uptime").read_text().split()[0])
+        return uptime - self.start_time / os.sysconf("SC_CLK_TCK")
+
 
 class Group(Protocol):
     """Something that a process and all its descendants stay in, such as a cgroup."""

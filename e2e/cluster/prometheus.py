@@ -4,7 +4,7 @@ from pathlib import Path
 
 import yaml
 
-from e2e.cluster import programs, settings
+from e2e.cluster import settings
 from e2e.cluster.api import Api
 from e2e.cluster.parts import HttpProbe, Part
 from e2e.cluster.pki import PROMETHEUS, Pki
@@ -24,9 +24,9 @@ def prepare(layout: Layout, pki: Pki, url: str) -> None:
     (layout.prometheus / "rules").mkdir(exist_ok=True)
 
 
-def part(layout: Layout) -> Part:
+def part(layout: Layout, bin_folder: Path) -> Part:
     argv = (
-        str(programs.find("prometheus")),
+        str((bin_folder / "prometheus").resolve()),
         f"--config.file={_config(layout)}",
         f"--storage.tsdb.path={layout.prometheus / 'data'}",
         "--storage.tsdb.retention.time=24h",
