@@ -1,11 +1,11 @@
 """From what is measured of a service to how many replicas it should have."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from conch.api.conditions import Reason
 from conch.decisions.scaling import explain
-from conch.decisions.scaling.demand import BUSY, LATE, PENDING, QUEUE, demand, pressed
+from conch.decisions.scaling.demand import BUSY, LATE, PENDING, QUEUE, SETTLE, demand, pressed
 from conch.decisions.scaling.fleet import rates, replicas_for, spread
 from conch.decisions.scaling.load import ScalingDecision, ServiceLoad
 from conch.decisions.scaling.measure import Measured, View, stale_after, view
@@ -21,7 +21,7 @@ class _Need:
 
     replicas: int
     demand: float = 0.0
-    rates: explain.Rates = explain.NO_RATES
+    rates: explain.Rates = field(default_factory=dict)
     reactive: bool = False
     """One more than counted, on signs that the replicas are too few."""
 
@@ -83,17 +83,28 @@ def _by_use(load: ServiceLoad, measured: Measured) -> int:
 def _too_few(
     load: ServiceLoad, state: ScalingState, measured: Measured, now: float, *, known: bool
 ) -> bool:
-    """Return whether one replica more is asked for on signs alone: at most one a load time.
+    """Return whether one replica more is asked for on signs alone."""
+    if not helps(load, measured):
+        return False
+    if known:
+        return pressed(state.samples) and _rested(load, state, now)
+    return pressed(state.samples, alone=BUSY | QUEUE | PENDING | LATE) and _due(load, state, now)
+
+
+def _rested(load: ServiceLoad, state: ScalingState, now: float) -> bool:
+    """Return whether what was counted has had its time to start and to work off the queue."""
+    since = now if state.started_at is None else state.started_at
+    return not load.starting and now - since >= max(SETTLE, _load_seconds(load))
+
+
+def _due(load: ServiceLoad, state: ScalingState, now: float) -> bool:
+    """Return whether an unknown model may grow: at most one replica a load time.
 
     A replica that does not start holds this back for two load times, not for ever.
     """
-    alone = QUEUE | PENDING | LATE if known else BUSY | QUEUE | PENDING | LATE
-    if not pressed(state.samples, alone=alone) or not helps(load, measured):
-        return False
     if state.grown_at is None or state.grown_at > now:
         return load.starting == 0
-    wait = _load_seconds(load) * (2 if load.starting else 1)
-    return now - state.grown_at >= wait
+    return now - state.grown_at >= _load_seconds(load) * (2 if load.starting else 1)
 
 
 def _remembered(
@@ -105,7 +116,10 @@ def _remembered(
     window = wished(state.window, now, wish, length=_down_window(load))
     if seen.complete:
         window = watched(window, now, gap=stale_after(load))
-    return replace(state, window=window, grown_at=grown_at)
+    starts = load.starting or state.started_at is None or state.started_at > now
+    return replace(
+        state, window=window, grown_at=grown_at, started_at=now if starts else state.started_at
+    )
 
 
 def _kept(load: ServiceLoad, state: ScalingState, seen: View, now: float) -> int:
@@ -153,10 +167,10 @@ def _reason(
         return Reason.ABSURD_METRICS
     if seen.measured is None:
         return Reason.NO_METRICS
-    if need.replicas > load.bounded(need.replicas):
-        return Reason.AT_MAXIMUM
     if limited:
         return Reason.LIMITED_BY_CAPACITY
+    if need.replicas > load.bounded(need.replicas):
+        return Reason.AT_MAXIMUM
     return (
         Reason.SCALING
         if seen.complete or not _long_blind(load, state, now)

@@ -6,13 +6,11 @@ each new message is a write to the API server.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 
 from conch.api.conditions import Reason
 from conch.decisions.scaling.state import Said
 
 Rates = Mapping[str, float]
-NO_RATES: Rates = MappingProxyType({})
 _NEWS = 0.2
 
 

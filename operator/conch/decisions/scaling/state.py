@@ -32,7 +32,9 @@ class ScalingState:
     """Arrivals within the window, oldest first."""
     window: Window = field(default_factory=Window)
     grown_at: float | None = None
-    """When a replica was last asked for without a profile to count by."""
+    """When a replica was last asked for on signs alone."""
+    started_at: float | None = None
+    """When replicas still started, last; at first, when the service was first seen."""
     said: Said = field(default_factory=Said)
 
     def to_dict(self) -> dict[str, Any]:
