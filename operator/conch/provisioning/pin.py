@@ -11,7 +11,7 @@ def admission_patch(pod: dict[str, Any], node: str | None) -> dict[str, Any]:
     """Return the strategic merge patch that lifts Conch's gate from ``pod``, and only that one.
 
     With a node, the pod may run nowhere else. The patch names the pod's UID and resourceVersion,
-    so that it is refused (409) when the pod has changed since it was read.
+    so that it is refused when the pod has changed since it was read (409) or is another (422).
     """
     meta = pod["metadata"]
     spec: dict[str, Any] = {"schedulingGates": [{"name": GATE, "$patch": "delete"}]}
