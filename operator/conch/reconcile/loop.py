@@ -33,7 +33,10 @@ Object = dict[str, Any]
 
 DEBOUNCE_S = 0.05
 """Events that come together make one tick."""
-FIRST_RETRY_S, LONGEST_RETRY_S = 1.0, 60.0
+FIRST_RETRY_S, LONGEST_RETRY_S = 0.25, 60.0
+CONFLICT = 409
+TELLING_TRIES = 3
+"""A conflict of versions means that a newer state is on its way; only one that stays is told."""
 
 
 @dataclass
@@ -43,6 +46,15 @@ class _Retry:
     message: str
     delay: float
     due: float
+    tries: int
+    status: int
+
+    @property
+    def told(self) -> str | None:
+        """The message, where a user should read it."""
+        if self.status == CONFLICT and self.tries < TELLING_TRIES:
+            return None
+        return self.message
 
 
 @dataclass
@@ -126,7 +138,7 @@ class Reconciler:
         self, facts: ServiceFacts, fleet: FleetFacts, ledger: Ledger, now: float
     ) -> Outcome:
         retry = self._retries.get(facts.key)
-        error = retry.message if retry else None
+        error = retry.told if retry else None
         if _paused(facts.body) or not facts.shapes:
             missing = unknown_pools(facts, fleet) if not facts.pools else None
             still = replicas.Plan(serving_revision=facts.service.serving_revision)
@@ -164,12 +176,14 @@ class Reconciler:
         return retry is None or retry.due <= self.clock.monotonic()
 
     def _refused(self, key: ServiceKey, error: ClusterError) -> None:
-        """Try again later; a conflict of versions only means that a newer state is on its way."""
+        """Try again later, ever more slowly."""
         before = self._retries.get(key)
         delay = min(LONGEST_RETRY_S, before.delay * 2 if before else FIRST_RETRY_S)
+        tries = before.tries + 1 if before else 1
         due = self.clock.monotonic() + delay
-        self._retries[key] = _Retry(str(error), delay, due)
-        logger.warning("%s: %s (next try in %.0f s)", key, error, delay)
+        self._retries[key] = retry = _Retry(str(error), delay, due, tries, error.status)
+        level = logging.WARNING if retry.told else logging.DEBUG
+        logger.log(level, "%s: %s (next try in %.1f s)", key, error, delay)
 
     async def _tell(self, outcome: Outcome, now: float) -> None:
         """Write the status of a service, and Events for what changed in it."""

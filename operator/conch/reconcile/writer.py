@@ -133,6 +133,8 @@ class Writer:
             metadata.get("namespace"),
             Precondition(metadata["uid"], metadata["resourceVersion"]),
         )
+        if kind != "Pod":  # a pod stays while it ends, and its last events are watched
+            self._store.drop(kind, body)
         logger.info("deleted %s %s", kind, metadata["name"])
 
 
