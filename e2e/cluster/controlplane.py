@@ -152,6 +152,8 @@ class Plan:
         flags = [
             f"--kubeconfig={self.kubeconfig}",
             "--manage-all-nodes=false",
+            # Renewed leases, or the node controller takes the nodes for dead after 40 s.
+            "--node-lease-duration-seconds=40",
             "--manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake",
             f"--server-address={self.address}:{self.ports.kwok}",
             *(f"--config={path}" for path in files),
