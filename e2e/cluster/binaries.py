@@ -31,7 +31,8 @@ class Program:
     @property
     def key(self) -> str:
         """Names this build in the cache."""
-        return f"{self.name}-{self.package.version}-{digest(_RECIPE, repr(self.package), *self.package.tags)}"
+        tags = (f"-tags={tag}" for tag in self.package.tags)
+        return f"{self.name}-{self.package.version}-{digest(_RECIPE, repr(self.package), *tags)}"
 
 
 def _kubernetes(name: str) -> Program:

@@ -50,23 +50,25 @@ class Go:
         """Builds `package` statically into the file `output`, in the scratch folder `work`."""
         work.mkdir(parents=True, exist_ok=True)
         (work / "go.mod").write_text(wrapper_module(package, self._siblings(package)))
-        self._build(package.path, package.ldflags, work, output)
+        self._build(package, work=work, output=output)
 
     def build_source(self, source: Path, *, work: Path, output: Path) -> None:
         """Builds the one file `source`, which uses the standard library alone."""
         work.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, work / "main.go")
         (work / "go.mod").write_text(f"{_HEADER}\n")
-        self._build(".", "-s -w", work, output)
+        self._build(Package("", "", "."), work=work, output=output)
 
     def module_folder(self, module: str, version: str) -> Path:
         """Where the module's source lies, read-only; downloads it if it has to."""
         return Path(self._download(module, version)["Dir"])
 
-    def _build(self, path: str, ldflags: str, work: Path, output: Path) -> None:
+    def _build(self, package: Package, *, work: Path, output: Path) -> None:
         # Two compilers at once keep a small machine usable.
-        flags = ["-mod=mod", "-p=2", "-trimpath", "-buildvcs=false", "-ldflags", ldflags]
-        command: list[str | Path] = [self.command, "build", *flags, "-o", output, path]
+        flags = ["-mod=mod", "-p=2", "-trimpath", "-buildvcs=false", "-ldflags", package.ldflags]
+        if package.tags:
+            flags += ["-tags", ",".join(package.tags)]
+        command: list[str | Path] = [self.command, "build", *flags, "-o", output, package.path]
         run(command, log=self.log, env=_environment(), cwd=work)
 
     def _siblings(self, package: Package) -> list[str]:

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from e2e.cluster import binaries
+from e2e.cluster import binaries, golang
 from e2e.cluster.binaries import ALL, CORE, PROGRAMS, ensure_binaries
 from e2e.cluster.cache import Cache
 from e2e.cluster.commands import BuildError
@@ -73,9 +73,28 @@ def test_keys_change_with_whatever_changes_the_program() -> None:
         Package("example/m", "v1.0.1", "example/m/cmd"),
         Package("example/m", "v1.0.0", "example/m/other"),
         Package("example/m", "v1.0.0", "example/m/cmd", stamps=(("example/m.v", "1"),)),
+        Package("example/m", "v1.0.0", "example/m/cmd", tags=("small",)),
     ]
     keys = {binaries.Program("p", one).key for one in [package, *changed]}
-    assert len(keys) == 4
+    assert len(keys) == 5
+
+
+def test_the_compiler_gets_flags_tags_and_a_module(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands: list[list[str]] = []
+    monkeypatch.setattr(
+        golang, "run", lambda command, **_: commands.append([str(word) for word in command])
+    )
+    package = Package("example/m", "v1.0.0", "example/m/cmd", tags=("small", "fast"))
+    go = Go(Path("/go"), tmp_path / "log")
+    go.build(package, work=tmp_path / "work", output=tmp_path / "program")
+    [command] = commands
+    assert command[:2] == ["/go", "build"]
+    assert command[command.index("-tags") + 1] == "small,fast"
+    assert command[command.index("-ldflags") + 1] == package.ldflags
+    assert command[-3:] == ["-o", str(tmp_path / "program"), "example/m/cmd"]
+    assert (tmp_path / "work" / "go.mod").read_text() == wrapper_module(package, [])
 
 
 def test_the_wrapper_requires_the_module_and_replaces_its_own_libraries() -> None:
