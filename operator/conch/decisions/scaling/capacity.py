@@ -6,7 +6,7 @@ et al., Clipper, NSDI 2017, figure 3; Gujarati et al., Clockwork, OSDI 2020).
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 OBJECTIVE_SHARE = 0.5
@@ -102,26 +102,21 @@ def learned(fit: Fit, batch: float, seconds: float) -> Fit:
     if fit.profile is not None:
         expected = fit.profile.seconds(batch)
         seconds = min(max(seconds, STEP[0] * expected), STEP[1] * expected)
-    sums = Fit(
-        weight=fit.weight * MEMORY + 1.0,
-        x=fit.x * MEMORY + batch,
-        y=fit.y * MEMORY + seconds,
-        xx=fit.xx * MEMORY + batch * batch,
-        xy=fit.xy * MEMORY + batch * seconds,
-    )
-    return replace(sums, line=_line(sums, fit.line))
+    weight, x = fit.weight * MEMORY + 1.0, fit.x * MEMORY + batch
+    y, xx = fit.y * MEMORY + seconds, fit.xx * MEMORY + batch * batch
+    xy = fit.xy * MEMORY + batch * seconds
+    line = _line(x / weight, y / weight, xx / weight, xy / weight, fit.line)
+    return Fit(weight, x, y, xx, xy, line)
 
 
-def _line(sums: Fit, before: Profile | None) -> Profile:
-    """Return the line through the samples' mean whose slope is theirs, as far as they tell.
+def _line(x: float, y: float, xx: float, xy: float, before: Profile | None) -> Profile:
+    """Return the line through the samples' mean (x, y) whose slope is theirs, as far as they tell.
 
     Batches that hardly differ say nothing about the slope: then the shape known before is kept
     (ridge regression towards it). Before anything is known a batch is taken to save nothing,
     which errs towards more replicas. The bounds are those of a time: neither part is negative.
     """
-    x, y = sums.x / sums.weight, sums.y / sums.weight
-    variance = max(0.0, sums.xx / sums.weight - x * x)
-    covariance = sums.xy / sums.weight - x * y
+    variance, covariance = max(0.0, xx - x * x), xy - x * y
     prior = y / x
     if before is not None and before.seconds(x) > 0:
         prior = before.per_item * y / before.seconds(x)

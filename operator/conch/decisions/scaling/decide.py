@@ -156,7 +156,7 @@ def _decision(
         reason=reason,
         message=said.message,
         active=None if seen.measured is None else True,
-        state=replace(state, said=said),
+        state=state if said is state.said else replace(state, said=said),
     )
 
 

@@ -44,15 +44,22 @@ def sampled(
     window: float,
 ) -> tuple[Sample, ...]:
     """Return the samples of the last ``window`` seconds after one more."""
-    kept = tuple(s for s in samples if time - window <= s.time < time)
+    since = time - window
+    kept = tuple([s for s in samples if since <= s.time < time])
     if not kept:
         return (Sample(time, min(arrivals, _MOST), backlog, signs, 0.0),)
     last = kept[-1]
     change = (backlog - last.backlog) / (time - last.time)
     rate = min(max(0.0, arrivals + change), _MOST)
     before = kept[-2].rate if len(kept) > 1 else min(last.rate, rate)
-    settled = replace(last, level=sorted((before, last.rate, rate))[1])
-    return (*kept[:-1], settled, Sample(time, rate, backlog, signs, min(rate, last.rate)))
+    settled = _median(before, last.rate, rate)
+    if settled != last.level:
+        kept = (*kept[:-1], replace(last, level=settled))
+    return (*kept, Sample(time, rate, backlog, signs, min(rate, last.rate)))
+
+
+def _median(one: float, two: float, three: float) -> float:
+    return max(min(one, two), min(max(one, two), three))
 
 
 def demand(samples: Sequence[Sample], *, window: float, load_seconds: float) -> float:

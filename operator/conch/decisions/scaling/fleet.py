@@ -54,6 +54,8 @@ def replicas_for(demand: float, pools: Sequence[PoolLoad], planned: Mapping[str,
     left, count = demand, 0
     for there in (_held, _room):
         for pool in pools:
+            if left <= 0:
+                return count
             rate = planned[pool.accelerator]
             taken = min(there(pool), _whole(left / rate))
             left, count = left - taken * rate, count + taken

@@ -1,0 +1,333 @@
+"""One contract, kept by the fake and by a real Prometheus that scrapes a tiny Triton."""
+
+import asyncio
+import math
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+import yaml
+
+from conch.api.signals import Key, Signals
+from conch.clients.clock import SystemClock
+from conch.clients.prometheus import MetricsSource, MetricsUnavailable, Prometheus
+from conch.clients.prometheus_fake import FakePrometheus
+from conch.metrics.queries import queries
+from conch.metrics.series import Series
+from conch.metrics.signals import parse
+
+PODS = {"digits-a": "a100", "digits-b": "a100", "digits-c": "t4"}
+KEYS = {pool: Key("vision", "digits", "r1", pool) for pool in ("a100", "t4")}
+PENDING = "nv_inference_pending_request_count"
+PATIENCE = 60.0
+"""Seconds in which a busy machine has scraped twice."""
+
+
+def exposition(seconds: float) -> str:
+    """What Triton shows after ``seconds`` of 20 requests/s of 2 items, in runs of 8 items."""
+    rates = {
+        "nv_inference_request_success": 20.0,
+        "nv_inference_count": 40.0,
+        "nv_inference_exec_count": 5.0,
+        "nv_inference_compute_input_duration_us": 20 * 1_000.0,
+        "nv_inference_compute_infer_duration_us": 20 * 18_000.0,
+        "nv_inference_compute_output_duration_us": 20 * 1_000.0,
+        "nv_inference_queue_duration_us": 20 * 5_000.0,
+    }
+    label = 'model="digits",version="1"'
+    lines = [f"{name}{{{label}}} {rate * seconds:.3f}" for name, rate in rates.items()]
+    lines += [
+        f'nv_inference_request_failure{{{label},reason="{reason}"}} {seconds:.3f}'
+        for reason in ("REJECTED", "CANCELED", "BACKEND", "OTHER")
+    ]
+    lines.append(f"{PENDING}{{{label}}} 7")
+    lines += [
+        f'nv_inference_request_summary_us{{{label},quantile="{q}"}} {value}'
+        for q, value in (("0.5", "21000"), ("0.99", "64000"))
+    ]
+    lines.append(f"odd_number{{{label}}} NaN")
+    return "\n".join(lines) + "\n"
+
+
+class Exporter:
+    """Pods on loopback: /POD answers as Triton would, until the pod is taken away."""
+
+    def __init__(self) -> None:
+        self.alive = set(PODS)
+        start = time.monotonic()
+        exporter = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                found = self.path.strip("/") in exporter.alive
+                body = exposition(time.monotonic() - start).encode() if found else b""
+                self.send_response(200 if found else 503)
+                self.send_header("Content-Type", "text/plain; version=0.0.4")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *args: object) -> None:
+                """Say nothing."""
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.server.server_address[1]}"
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def exporter() -> Iterator[Exporter]:
+    exporter = Exporter()
+    yield exporter
+    exporter.close()
+
+
+def config(address: str) -> dict[str, object]:
+    """Each pod is a target with the labels that Prometheus' labelmap would give it."""
+    targets = [
+        {
+            "targets": [address],
+            "labels": {
+                "__metrics_path__": f"/{pod}",
+                "namespace": "vision",
+                "pod": pod,
+                "conch_dev_service": "digits",
+                "conch_dev_revision": "r1",
+                "conch_dev_pool": pool,
+                "conch_dev_serving": "on",
+            },
+        }
+        for pod, pool in PODS.items()
+    ]
+    return {
+        "global": {"scrape_interval": "500ms", "scrape_timeout": "500ms"},
+        "scrape_configs": [{"job_name": "pods", "static_configs": targets}],
+    }
+
+
+@pytest.fixture(scope="module")
+def url(exporter: Exporter, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real Prometheus on loopback that scrapes the exporter."""
+    program = shutil.which("prometheus")
+    if program is None:
+        pytest.skip("needs the program prometheus (Debian package prometheus)")
+    folder = tmp_path_factory.mktemp("prometheus")
+    (folder / "prometheus.yml").write_text(yaml.safe_dump(config(exporter.address)))
+    with running(program, folder) as address:
+        yield f"http://{address}"
+
+
+@contextmanager
+def running(program: str, folder: Path) -> Iterator[str]:
+    address = f"127.0.0.1:{free_port()}"
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(
+            [
+                program,
+                f"--config.file={folder / 'prometheus.yml'}",
+                f"--storage.tsdb.path={folder / 'data'}",
+                f"--web.listen-address={address}",
+            ],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            yield address
+        finally:
+            process.terminate()
+            process.wait(10)
+
+
+class Closing(MetricsSource, Protocol):
+    def close(self) -> None: ...
+
+
+async def eventually(
+    source: MetricsSource, wanted: Mapping[str, str], count: int
+) -> Mapping[str, list[Series]]:
+    """Ask until each query has ``count`` series; scrapes take their time."""
+    deadline = time.monotonic() + PATIENCE
+    last: object = None
+    while time.monotonic() < deadline:
+        try:
+            last = answers = await source.query(wanted, SystemClock().wall())
+        except MetricsUnavailable as error:
+            last = error
+        else:
+            if all(len(series) == count for series in answers.values()):
+                return answers
+        await asyncio.sleep(0.1)
+    pytest.fail(f"no {count} series within {PATIENCE:g} s; last: {last}")
+
+
+def series(pod: str, pool: str, **labels: str) -> dict[str, str]:
+    return {"namespace": "vision", "pod": pod, "conch_dev_pool": pool, "model": "digits", **labels}
+
+
+FAKED: dict[str, Sequence[tuple[Mapping[str, str], float]]] = {
+    PENDING: [(series(pod, pool), 7.0) for pod, pool in PODS.items()],
+    "odd_number": [(series(pod, pool), math.nan) for pod, pool in PODS.items()],
+}
+
+
+@pytest.fixture(params=["fake", "real"])
+async def source(request: pytest.FixtureRequest) -> AsyncIterator[Closing]:
+    if request.param == "fake":
+        yield FakePrometheus(answers=dict(FAKED))
+        return
+    real = Prometheus(request.getfixturevalue("url"))
+    yield real
+    real.close()
+
+
+@pytest.fixture(params=["fake", "real"])
+def broken(request: pytest.FixtureRequest) -> Iterator[Closing]:
+    if request.param == "fake":
+        yield FakePrometheus(down="Prometheus at http://127.0.0.1 can't be reached")
+        return
+    real = Prometheus(f"http://127.0.0.1:{free_port()}")
+    yield real
+    real.close()
+
+
+async def test_answers_carry_labels_values_and_time(source: Closing) -> None:
+    answers = await eventually(source, {"waiting": PENDING}, 3)
+    assert {s.labels["pod"]: s.labels["conch_dev_pool"] for s in answers["waiting"]} == PODS
+    assert {s.value for s in answers["waiting"]} == {7.0}
+    at = SystemClock().wall()
+    again = await source.query({"waiting": PENDING}, at)
+    assert [s.time for s in again["waiting"]] == pytest.approx([at] * 3, abs=0.001)
+
+
+async def test_nan_is_an_answer(source: Closing) -> None:
+    answers = await eventually(source, {"odd": "odd_number"}, 3)
+    assert all(math.isnan(s.value) for s in answers["odd"])
+
+
+async def test_each_query_has_an_answer_even_an_empty_one(source: Closing) -> None:
+    await eventually(source, {"waiting": PENDING}, 3)
+    answers = await source.query(
+        {"waiting": PENDING, "none": "no_such_metric"}, SystemClock().wall()
+    )
+    assert len(answers["waiting"]) == 3
+    assert answers["none"] == []
+
+
+async def test_no_queries_no_answers(source: Closing) -> None:
+    assert await source.query({}, SystemClock().wall()) == {}
+
+
+async def test_without_prometheus_the_error_says_so(broken: Closing) -> None:
+    with pytest.raises(MetricsUnavailable, match=r"Prometheus at http://127\.0\.0\.1"):
+        await broken.query({"waiting": PENDING}, SystemClock().wall())
+
+
+@pytest.fixture
+def real(url: str) -> Iterator[Prometheus]:
+    prometheus = Prometheus(url)
+    yield prometheus
+    prometheus.close()
+
+
+async def test_the_queries_of_a_tick_become_signals(real: Prometheus) -> None:
+    await eventually(real, {"pods": "count_over_time(nv_inference_count[1m]) >= 2"}, 3)
+    found = parse(await eventually(real, queries(), 2))
+    assert set(found) == set(KEYS.values())
+    two, one = found[KEYS["a100"]], found[KEYS["t4"]]
+    # Ratios of rates between the same two scrapes are exact, rates depend on when those were.
+    for s in (two, one):
+        assert s.mean_batch == pytest.approx(8, rel=0.01)
+        assert s.mean_execution == pytest.approx(0.020, rel=0.01)
+        assert s.queue_seconds == pytest.approx(0.005, rel=0.01)
+        assert s.items_per_request == pytest.approx(2, rel=0.01)
+        assert s.failures == pytest.approx(0.2 * s.requests, rel=0.01)
+        assert s.p99 == pytest.approx(0.064)
+        assert 0 <= s.age <= s.age_oldest < PATIENCE
+        assert s.absurd is None
+    assert (two.pods_scraped, one.pods_scraped) == (2, 1)
+    assert (two.pending, one.pending) == (14, 7)
+    assert two.requests == pytest.approx(40, rel=0.5)
+    assert one.requests == pytest.approx(20, rel=0.5)
+
+
+async def test_a_pod_that_answers_no_more_is_not_counted(
+    real: Prometheus, exporter: Exporter
+) -> None:
+    everything = await eventually(real, queries(), 2)
+    assert parse(everything)[KEYS["a100"]].pods_scraped == 2
+    exporter.alive.discard("digits-b")
+    try:
+        await eventually(real, {"down": "up == 0"}, 1)
+        kept: Signals = parse(await real.query(queries(), SystemClock().wall()))[KEYS["a100"]]
+    finally:
+        exporter.alive.add("digits-b")
+    assert (kept.pods_scraped, kept.pending) == (1, 7)
+    assert kept.requests == pytest.approx(20, rel=0.5)
+
+
+async def test_a_query_that_is_none_is_refused_in_words(real: Prometheus) -> None:
+    await eventually(real, {"up": "up"}, 3)
+    with pytest.raises(MetricsUnavailable, match="refused a query"):
+        await real.query({"wrong": "sum by ("}, SystemClock().wall())
+
+
+class Mute(BaseHTTPRequestHandler):
+    """Answers when told to, which is never; or talks of other things."""
+
+    def do_POST(self) -> None:
+        if self.path.startswith("/mute"):
+            self.server.wait.wait(30)  # type: ignore[attr-defined]
+        body = b'{"hello": "world"}'
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def stranger() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Mute)
+    server.wait = threading.Event()  # type: ignore[attr-defined]
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.wait.set()  # type: ignore[attr-defined]
+    server.shutdown()
+    server.server_close()
+
+
+async def test_a_mute_prometheus_costs_one_time_out_for_all_queries(stranger: str) -> None:
+    mute = Prometheus(f"{stranger}/mute", timeout=0.3)
+    with pytest.raises(MetricsUnavailable, match=r"did not answer within 0\.3 s"):
+        await mute.query({str(n): "up" for n in range(12)}, SystemClock().wall())
+    mute.close()
+
+
+async def test_something_else_that_answers_is_named(stranger: str) -> None:
+    other = Prometheus(stranger)
+    with pytest.raises(MetricsUnavailable, match="is no Prometheus"):
+        await other.query({"up": "up"}, SystemClock().wall())
+    other.close()
