@@ -239,5 +239,15 @@ def triton_args(snapshot: Snapshot) -> list[str]:
         "--exit-on-error=true",
         f"--exit-timeout-secs={math.ceil(snapshot.drain_seconds)}",
         "--metrics-config=summary_latencies=true",
+        *(["--disable-auto-complete-config"] if _is_complete(snapshot) else []),
         *snapshot.triton_args,
     ]
+
+
+def _is_complete(snapshot: Snapshot) -> bool:
+    """Return whether the configuration lacks nothing that Triton would ask the model for.
+
+    For that it starts the Python process of a model once more than it needs to serve: seconds
+    on a small share of a CPU. Files of other formats describe themselves cheaply.
+    """
+    return snapshot.variant.backend == "python" and bool(snapshot.inputs and snapshot.outputs)

@@ -1,9 +1,11 @@
 """The pods of a revision: where they run, what they get, how they start and stop."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from conch.api.model import Datatype, Tensor
 from conch.api.names import GATE, LABEL_SERVING
 from conch.api.pool import GPUPoolSpec
 from conch.provisioning.pod import fetch_args, pod_template, triton_args
@@ -11,6 +13,8 @@ from conch.provisioning.replica_set import replica_set, replica_set_name
 from conch.provisioning.resources import Pool, times
 from conch.provisioning.snapshot import Snapshot
 from tests.kit.rendering import OWNER, POOL, example
+
+TENSOR = Tensor(name="y", datatype=Datatype.FP32, shape=[1])
 
 
 def _pod(snapshot: Snapshot | None = None, pool: Pool = POOL, *, gated: bool = False) -> Any:
@@ -207,6 +211,17 @@ def test_triton_loads_one_model_and_takes_the_services_arguments_last() -> None:
     assert "--load-model=digits" in args
     assert "--exit-on-error=true" in args
     assert args[-1] == "--log-verbose=1"
+
+
+@pytest.mark.parametrize(
+    ("backend", "outputs", "wanted"),
+    [("python", [TENSOR], True), ("python", [], False), ("onnxruntime", [TENSOR], False)],
+)
+def test_triton_asks_a_python_model_nothing_that_its_configuration_says(
+    backend: str, outputs: list[Tensor], wanted: bool
+) -> None:
+    snapshot = replace(example(variant={"backend": backend}), outputs=tuple(outputs))
+    assert ("--disable-auto-complete-config" in triton_args(snapshot)) is wanted
 
 
 def _is_restricted(container: dict[str, Any]) -> bool:
