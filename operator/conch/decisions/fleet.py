@@ -122,6 +122,8 @@ class Pod:
     unschedulable: str | None
     """The scheduler's message when it found no node."""
     ready_at: float | None = None
+    lost: bool = False
+    """Bound to a node that is gone from the cluster."""
     body: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
 

@@ -148,7 +148,7 @@ def _placed(run: _Pass) -> tuple[dict[str, int], dict[str, int]]:
     for pool in run.pools:
         live = run.service.live_pods(run.revision, pool.name)
         replicas = _replicas(run.service, run.revision, pool.name)
-        waiting = [p for p in live if p.gated or (p.node is None and p.unschedulable)]
+        waiting = [p for p in live if p.gated or p.lost or (p.node is None and p.unschedulable)]
         unborn = max(0, replicas - len(live))
         lost = sum(not _find_node(run, pod, pool) for pod in waiting)
         lost += sum(not _book(run, pool) for _ in range(unborn))
@@ -164,7 +164,7 @@ def _find_node(run: _Pass, pod: Pod, pool: Pool) -> bool:
         if pod.gated:
             run.admissions.append(Admission(pod, None))
         return True
-    if pod.pinned and not pod.gated:
+    if pod.pinned and not pod.gated and not pod.lost:
         holds = _pin_holds(run, pod.pinned, pool)
         if not holds:
             run.mispinned.add(pod.uid)
@@ -347,11 +347,13 @@ def _retract(run: _Pass, current: ReplicaSet, live: Sequence[Pod]) -> bool:
 
 
 def _misplaced(run: _Pass, pod: Pod) -> bool:
-    """Tell whether a pod was pinned to a node that does not take it.
+    """Tell whether a pod's node is gone, or it was pinned to a node that does not take it.
 
     Where the books say so too it goes at once; where only the scheduler says so, after the pending
     time-out, so that a refusal that Conch can't see doesn't turn into a busy loop.
     """
+    if pod.lost:
+        return True
     if pod.gated or pod.node is not None or not pod.pinned or not pod.unschedulable:
         return False
     patience = run.service.spec.scaling.seconds("pending_timeout")

@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import logging
 import os
+import signal
+from typing import Any
 
 import kopf
 
@@ -21,6 +23,7 @@ from conch.reconcile.store import Store
 logger = logging.getLogger(__name__)
 
 CRD_RETRY_S = 5.0
+EXIT_TIMEOUT_S = 2.0
 
 
 def _kinds(settings: Settings) -> tuple[str, ...]:
@@ -67,24 +70,34 @@ async def _serve(cluster: Cluster, settings: Settings, health: str | None) -> No
         identity=settings.identity,
     )
     reconciler = Reconciler(cluster.fenced(elector), Store(), settings, clock)
-    watching = asyncio.ensure_future(
+    stop = asyncio.Event()
+    watching: asyncio.Future[Any] = asyncio.ensure_future(
         kopf.operator(
-            registry=registry_of(reconciler),
+            registry=registry_of(reconciler, on_start=lambda: _hear(stop)),
             standalone=True,
             clusterwide=True,
             liveness_endpoint=health,
         )
     )
-    leading = asyncio.ensure_future(_lead(cluster, elector, reconciler))
-    done, pending = await asyncio.wait((watching, leading), return_when="FIRST_COMPLETED")
-    for task in pending:
+    leading: asyncio.Future[Any] = asyncio.ensure_future(_lead(cluster, elector, reconciler))
+    stopping: asyncio.Future[Any] = asyncio.ensure_future(stop.wait())
+    done, _ = await asyncio.wait((watching, leading, stopping), return_when="FIRST_COMPLETED")
+    for task in (leading, stopping):
         task.cancel()
-    await asyncio.gather(*pending, return_exceptions=True)
-    if leading.cancelled() or leading in pending:
-        with contextlib.suppress(ClusterError):
-            await elector.release()
+    await asyncio.gather(leading, stopping, return_exceptions=True)
+    with contextlib.suppress(ClusterError):
+        await elector.release()
+    watching.cancel()
+    await asyncio.wait((watching,), timeout=EXIT_TIMEOUT_S)
     for task in done:
         task.result()
+
+
+def _hear(stop: asyncio.Event) -> None:
+    """Take the signals over from kopf, which would wait for the leader to end by itself."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
 
 
 async def _lead(cluster: Cluster, elector: Elector, reconciler: Reconciler) -> None:

@@ -1,8 +1,10 @@
 """kopf's decorators; each body is one call.
 
-Only ``on.event``: other handlers would write an annotation to every object.
+Only ``on.event``: other handlers would write an annotation to every object. All are coroutines,
+since kopf runs plain functions in threads, where the store may not be touched.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import kopf
@@ -25,14 +27,22 @@ WATCHED = (
 by label, and no one wants an operator that reads every ConfigMap of a cluster."""
 
 
-def registry_of(reconciler: Reconciler) -> kopf.OperatorRegistry:
-    """Return the handlers that feed a reconciler."""
+def registry_of(reconciler: Reconciler, *, on_start: Callable[[], None]) -> kopf.OperatorRegistry:
+    """Return the handlers that feed a reconciler; ``on_start`` is called once kopf has begun."""
     registry = kopf.OperatorRegistry()
     for kind in WATCHED:
         _watch(registry, reconciler, kind)
-    kopf.on.startup(registry=registry)(_configure)
     kopf.on.login(registry=registry)(_login)
-    kopf.on.probe(id="ticks", registry=registry)(lambda **_: reconciler.ticks)
+
+    @kopf.on.startup(registry=registry)
+    async def start(settings: kopf.OperatorSettings, **_: Any) -> None:
+        _configure(settings)
+        on_start()
+
+    @kopf.on.probe(id="ticks", registry=registry)
+    async def ticks(**_: Any) -> int:
+        return reconciler.ticks
+
     return registry
 
 
@@ -40,7 +50,7 @@ def _watch(registry: kopf.OperatorRegistry, reconciler: Reconciler, kind: str) -
     resource = RESOURCES[kind]
 
     @kopf.on.event(resource.group, resource.version, resource.plural, registry=registry)
-    def handle(event: kopf.RawEvent, **_: Any) -> None:
+    async def handle(event: kopf.RawEvent, **_: Any) -> None:
         reconciler.observe(kind, event["type"], dict(event["object"]))
 
 
@@ -48,7 +58,7 @@ def _login(**kwargs: Any) -> kopf.ConnectionInfo | None:
     return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
 
 
-def _configure(settings: kopf.OperatorSettings, **_: Any) -> None:
+def _configure(settings: kopf.OperatorSettings) -> None:
     settings.posting.enabled = False  # Conch records its own Events
     settings.scanning.disabled = True  # the kinds are known; CRDs need not be watched
     # A watch that dies silently is noticed after a minute; the regular list covers the gap.

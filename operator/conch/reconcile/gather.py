@@ -1,6 +1,6 @@
 """From the store to the frozen fleet that decisions take. Pure but for its caches of parsed specs."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -75,10 +75,12 @@ class Gatherer:
     store: Store
     settings: Settings
     _parsed: dict[tuple[str, int], Any] = field(default_factory=dict)
+    _nodes: Collection[str] = ()
     _shapes: dict[tuple[str, str, str, int], Shape] = field(default_factory=dict)
 
     def gather(self) -> FleetFacts:
         """Return the fleet as the store knows it now."""
+        self._nodes = {n["metadata"]["name"] for n in self.store.all("Node")}
         pools, faults = self._pools()
         pods = self._children("Pod")
         sets = self._children("ReplicaSet")
@@ -168,7 +170,7 @@ class Gatherer:
             revision=resolved.snapshot.revision if resolved else None,
             serving_revision=self._serving(metadata["namespace"], metadata["name"]),
             sets=tuple(views.replica_set_view(s) for s in sets),
-            pods=tuple(views.pod_view(p) for p in pods),
+            pods=tuple(views.pod_view(p, self._nodes) for p in pods),
         )
         allowed = ordered(pools, spec)
         current = snapshots.get(service.revision or service.serving_revision or "")

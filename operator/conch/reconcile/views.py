@@ -1,6 +1,6 @@
 """From API objects to the frozen facts that decisions take. Pure."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -102,8 +102,8 @@ def node_view(body: Object, pods: Iterable[Object]) -> Node:
     )
 
 
-def pod_view(body: Object) -> Pod:
-    """Return a pod of a service."""
+def pod_view(body: Object, nodes: Collection[str]) -> Pod:
+    """Return a pod of a service; ``nodes`` are the names of those that exist."""
     metadata, spec = body["metadata"], body.get("spec", {})
     labels = metadata.get("labels") or {}
     annotations = metadata.get("annotations") or {}
@@ -127,6 +127,7 @@ def pod_view(body: Object) -> Pod:
         deleting="deletionTimestamp" in metadata or body.get("status", {}).get("phase") in _OVER,
         unschedulable=scheduled.get("message", "no node") if waits else None,
         ready_at=seconds_of(ready["lastTransitionTime"]) if ready.get("status") == "True" else None,
+        lost=spec.get("nodeName") is not None and spec["nodeName"] not in nodes,
         body=body,
     )
 
