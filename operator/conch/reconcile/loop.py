@@ -287,9 +287,12 @@ def _transitions(body: Object, status: Object) -> Iterable[Condition]:
         c["type"]: (c["status"], c["reason"])
         for c in (body.get("status") or {}).get("conditions") or ()
     }
+    seen = set()
     for item in status["conditions"]:
         condition = Condition.model_validate(item)
         told = condition.type in ("Ready", "Admitted", "Loaded", "ScalingActive")
         now = (condition.status, condition.reason)
-        if told and condition.status != "Unknown" and old.get(condition.type) != now:
+        news = told and condition.status != "Unknown" and old.get(condition.type) != now
+        if news and condition.reason not in seen:
+            seen.add(condition.reason)
             yield condition

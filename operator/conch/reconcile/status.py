@@ -137,6 +137,8 @@ def _admitted(outcome: Outcome) -> Wish:
     plan, facts = outcome.plan, outcome.facts
     if outcome.unplaceable is not None:
         return Wish(C.ADMITTED, False, outcome.unplaceable.reason, outcome.unplaceable.message)
+    if facts.fault is not None and plan.serving_revision is None:
+        return Wish(C.ADMITTED, None, facts.fault.reason, "there is no revision to place yet")
     refusals = sorted({s.refusal for s in facts.service.sets if s.refusal})
     if refusals:
         return Wish(C.ADMITTED, False, Reason.QUOTA_REFUSED, refusals[0])
