@@ -15,6 +15,8 @@ from conch.decisions.scaling import (
     decide,
 )
 
+CALM = settings(deadline=None)
+"""A busy machine is no failure."""
 ANY = st.floats(allow_nan=True, allow_infinity=True)
 SANE = st.floats(0, 1e4)
 
@@ -77,6 +79,7 @@ def follow(steps: list[ServiceLoad], tick: float = 10.0) -> list[ScalingDecision
     return told
 
 
+@CALM
 @given(st.lists(loads(ANY), min_size=1, max_size=6), st.floats(0.1, 1000))
 def test_bounds_and_room_are_kept_whatever_floats_come(
     steps: list[ServiceLoad], tick: float
@@ -90,6 +93,7 @@ def test_bounds_and_room_are_kept_whatever_floats_come(
         assert decision.message
 
 
+@CALM
 @given(st.lists(loads(SANE), min_size=1, max_size=6), st.lists(loads(ANY), max_size=4))
 def test_no_data_never_lowers(before: list[ServiceLoad], blind: list[ServiceLoad]) -> None:
     steps = before + [
@@ -100,6 +104,7 @@ def test_no_data_never_lowers(before: list[ServiceLoad], blind: list[ServiceLoad
         assert decision.replicas >= min(load.held, load.maximum)
 
 
+@CALM
 @given(st.lists(loads(SANE), min_size=2, max_size=6))
 def test_a_missing_pod_never_lowers(steps: list[ServiceLoad]) -> None:
     def short(pool: PoolLoad) -> PoolLoad:
@@ -111,6 +116,7 @@ def test_a_missing_pod_never_lowers(steps: list[ServiceLoad]) -> None:
         assert decision.replicas >= min(load.held, load.maximum)
 
 
+@CALM
 @given(st.lists(loads(SANE), min_size=1, max_size=5))
 def test_equal_pools_in_another_order_decide_the_same(steps: list[ServiceLoad]) -> None:
     def swapped(load: ServiceLoad) -> ServiceLoad:
@@ -125,13 +131,13 @@ def test_equal_pools_in_another_order_decide_the_same(steps: list[ServiceLoad]) 
         )
 
 
+@CALM
 @given(
     profiles.filter(lambda p: p.fixed + p.per_item > 1e-3),
     st.lists(st.floats(0, 500), min_size=2, max_size=8),
     st.floats(1, 5),
     st.integers(1, 5),
 )
-@settings(max_examples=200)
 def test_more_load_never_wishes_fewer(
     profile: Profile, rates: list[float], factor: float, ready: int
 ) -> None:
@@ -158,6 +164,7 @@ def test_more_load_never_wishes_fewer(
     assert all(a.wished <= b.wished for a, b in zip(less, more, strict=True))
 
 
+@CALM
 @given(st.lists(loads(ANY), min_size=1, max_size=5))
 def test_what_lasts_of_the_state_survives_a_restart(steps: list[ServiceLoad]) -> None:
     state = follow(steps)[-1].state

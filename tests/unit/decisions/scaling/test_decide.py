@@ -124,6 +124,16 @@ def test_the_same_scrape_seen_twice_confirms_nothing() -> None:
     assert tale.run(5, 1, inferences=50.0, requests=50.0)[0] > 1
 
 
+def test_a_few_pods_scraped_again_confirm_nothing_either() -> None:
+    """One odd pod shows in each tick until it is scraped anew; the others come in between."""
+    tale = story(ready=1)
+    tale.run(5, 300)
+    tale.tick = 1.0
+    odd = {"inferences": 50.0, "requests": 50.0}
+    told = [tale.run(5, 1, age=0.1, age_oldest=n + 0.5, **odd)[0] for n in range(5)]  # type: ignore[arg-type]
+    assert set(told) == {1}
+
+
 @pytest.mark.parametrize("number", [NAN, float("inf"), -1.0, 1e300])
 def test_absurd_numbers_move_nothing_and_are_told(number: float) -> None:
     tale = story(ready=3)
@@ -267,6 +277,18 @@ def test_a_profile_that_promises_too_much_is_corrected() -> None:
     tale.run(8, 600)
     assert tale.waiting < 1
     assert tale.held >= 3
+
+
+def test_a_replacement_that_starts_is_awaited_before_signs_count() -> None:
+    tale = story(ready=3)
+    tale.run(20, 600)
+    assert tale.run(20, 5, queue_seconds=2.0) == [3]
+    pool = tale.pools[0]
+    pool.ready, pool.starting = 2, [tale.now + 1000]
+    assert tale.run(14, 5, queue_seconds=2.0) == [3]
+    pool.ready, pool.starting = 3, []
+    tale.run(20, 35, queue_seconds=2.0)
+    assert tale.last.replicas == 4, "nothing starts, and the signs stay"
 
 
 def test_one_pinned_pod_does_not_grow_the_fleet() -> None:
