@@ -158,6 +158,13 @@ def test_replicas_that_report_nothing_keep_all() -> None:
     assert "1 of 3 ready replicas" in tale.last.message
 
 
+def test_a_replica_that_has_just_become_ready_is_no_fault() -> None:
+    tale = story(ready=3)
+    tale.run(20, 300)
+    tale.run(20, 10, pods_scraped=2)
+    assert tale.last.reason == Reason.SCALING
+
+
 def test_partial_metrics_still_grow() -> None:
     tale = story(ready=2)
     tale.run(10, 300)
