@@ -84,15 +84,27 @@ class Cluster:
             client=self._dynamic,
         )
 
-    async def list(self, kind: str, *, selector: str | None = None) -> list[Object]:
-        """Return all objects of a kind, in pages, as the API server has them now."""
+    async def list(
+        self,
+        kind: str,
+        *,
+        selector: str | None = None,
+        fields: str | None = None,
+        namespace: str | None = None,
+    ) -> list[Object]:
+        """Return all objects of a kind, in pages, as the API server has them now.
+
+        Those of one namespace, or that match a selector of labels or fields, where one is given.
+        """
         items: list[Object] = []
         token: str | None = None
         while True:
             page = await self._call(
                 self._dynamic.get(
                     self._resources[kind],
+                    namespace=namespace,
                     label_selector=selector,
+                    field_selector=fields,
                     limit=PAGE,
                     _continue=token,
                     **_raw(LIST_TIMEOUT_S),
@@ -226,12 +238,17 @@ def _sentence(error: ApiException) -> str:
     return str(text)
 
 
-async def connect(kubeconfig: str | None = None) -> Cluster:
-    """Connect by a kubeconfig (argument, KUBECONFIG, default place) or from inside a pod."""
+async def connect(kubeconfig: str | None = None, context: str | None = None) -> Cluster:
+    """Connect by a kubeconfig (argument, KUBECONFIG, default place) or from inside a pod.
+
+    ``context`` is one of the kubeconfig's; unset: its current one.
+    """
     configuration = client.Configuration()
     configuration.retries = 1
     if kubeconfig is None and "KUBERNETES_SERVICE_HOST" in os.environ:
         config.load_incluster_config(client_configuration=configuration)
     else:
-        await config.load_kube_config(kubeconfig, client_configuration=configuration)
+        await config.load_kube_config(
+            kubeconfig, context=context, client_configuration=configuration
+        )
     return Cluster(client.ApiClient(configuration))
