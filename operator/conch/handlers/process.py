@@ -114,6 +114,8 @@ async def _lead(cluster: Cluster, elector: Elector, reconciler: Reconciler) -> N
             clock = SystemClock()
             every = settings.tick_seconds
             group.create_task(keep_measuring(source, reconciler, clock, every=every))
+        else:
+            reconciler.measured({}, fault="no Prometheus is set: give the operator its URL")
         group.create_task(reconciler.run())
 
 

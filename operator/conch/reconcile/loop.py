@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any
 
 from conch.api.conditions import Condition
@@ -22,7 +22,7 @@ from conch.reconcile.execute import Executor
 from conch.reconcile.gather import FleetFacts, Gatherer, ServiceFacts, unknown_pools
 from conch.reconcile.profiles import Profiles
 from conch.reconcile.resolve import Fault
-from conch.reconcile.scaling import load_of
+from conch.reconcile.scaling import Measurement, load_of
 from conch.reconcile.settings import Settings
 from conch.reconcile.status import Outcome
 from conch.reconcile.store import Store
@@ -65,8 +65,6 @@ class Reconciler:
     store: Store
     settings: Settings
     clock: Clock
-    signals: Mapping[Key, Signals] = field(default_factory=dict)
-    metrics_fault: str | None = None
     ticks: int = 0
 
     def __post_init__(self) -> None:
@@ -79,6 +77,8 @@ class Reconciler:
         self._scaling: dict[ServiceKey, ScalingState] = {}
         self._retries: dict[ServiceKey, _Retry] = {}
         self._wanted: dict[ServiceKey, int] = {}
+        self._measurement = Measurement({})
+        self._measured_at = 0.0
         self._wake = asyncio.Event()
         self._limit = asyncio.Semaphore(self.settings.concurrency)
 
@@ -94,9 +94,10 @@ class Reconciler:
 
     def measured(self, signals: Mapping[Key, Signals], *, fault: str | None) -> None:
         """Take over what metrics say now, and why they say nothing."""
-        if fault != self.metrics_fault:
+        if fault != self._measurement.fault:
             logger.warning("metrics: %s", fault or "back again")
-        self.signals, self.metrics_fault = signals, fault
+        self._measurement = Measurement(signals, fault=fault)
+        self._measured_at = self.clock.monotonic()
         self.wake()
 
     async def run(self) -> None:
@@ -144,7 +145,8 @@ class Reconciler:
             still = replicas.Plan(serving_revision=facts.service.serving_revision)
             paused = _paused(facts.body)
             return Outcome(facts, still, None, missing, error=error, paused=paused)
-        load = load_of(facts, self.signals, ledger)
+        age = self.clock.monotonic() - self._measured_at
+        load = load_of(facts, replace(self._measurement, age=age), ledger)
         state = self._scaling.get(facts.key) or self._profiles.initial(facts)
         decision = decide(load, state, self.clock.monotonic())
         self._scaling[facts.key] = decision.state
@@ -157,7 +159,7 @@ class Reconciler:
             now=now,
         )
         missing = unknown_pools(facts, fleet)
-        return Outcome(facts, plan, decision, missing, error, metrics_fault=self.metrics_fault)
+        return Outcome(facts, plan, decision, missing, error)
 
     async def _carry_out(self, outcome: Outcome, now: float) -> None:
         """Write one service's plan and status; a refusal is kept to this service."""

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from conch.api.base import parse_duration
 from conch.api.model import Variant
@@ -17,8 +18,26 @@ DEFAULT_LOAD_S = 42.0
 """p90 of create to ready in real fleets, until a service's own is seen."""
 
 
+@dataclass(frozen=True)
+class Measurement:
+    """What Prometheus said last: the signals, how long ago (seconds), or why there are none."""
+
+    signals: Mapping[Key, Signals]
+    age: float = 0.0
+    fault: str | None = None
+
+    def of(self, key: Key) -> Signals | None:
+        """Return the signals of a key as old as they are now."""
+        found = self.signals.get(key)
+        if found is None:
+            return None
+        # A millisecond more, so that rounding never makes one scrape look like two.
+        oldest = found.age_oldest + self.age + 1e-3
+        return replace(found, age=found.age + self.age, age_oldest=oldest)
+
+
 def load_of(
-    facts: ServiceFacts, signals: Mapping[Key, Signals], ledger: Ledger, *, may_sleep: bool = False
+    facts: ServiceFacts, measurement: Measurement, ledger: Ledger, *, may_sleep: bool = False
 ) -> ServiceLoad:
     """Return the load of a service: its bounds, its replicas by pool, and what they report.
 
@@ -30,7 +49,7 @@ def load_of(
     revision = service.revision or service.serving_revision or ""
     variant = facts.snapshots[revision].variant if revision in facts.snapshots else None
     return ServiceLoad(
-        pools=tuple(_pool_load(facts, pool, signals, ledger) for pool in facts.pools),
+        pools=tuple(_pool_load(facts, pool, measurement, ledger) for pool in facts.pools),
         minimum=scaling.min_replicas,
         maximum=scaling.most,
         fixed=spec.replicas,
@@ -45,12 +64,13 @@ def load_of(
         if variant and variant.max_queue_delay
         else 0.0,
         declared=_declared(facts.resolved.variant) if facts.resolved else {},
+        unavailable=measurement.fault,
         may_sleep=may_sleep,
     )
 
 
 def _pool_load(
-    facts: ServiceFacts, pool: Pool, signals: Mapping[Key, Signals], ledger: Ledger
+    facts: ServiceFacts, pool: Pool, measurement: Measurement, ledger: Ledger
 ) -> PoolLoad:
     service = facts.service
     wanted = service.revision or service.serving_revision or ""
@@ -66,7 +86,7 @@ def _pool_load(
         ready=ready,
         starting=max(0, replicas - ready - draining),
         room=placement.room(pool, shape, ledger, most=facts.spec.scaling.most) if shape else 0,
-        signals=signals.get(
+        signals=measurement.of(
             Key(service.key.namespace, bounded(service.key.name), serving, bounded(pool.name))
         ),
     )

@@ -33,8 +33,6 @@ class Outcome:
     error: str | None = None
     """The API server refused a write."""
     paused: bool = False
-    metrics_fault: str | None = None
-    """Why Prometheus gives no numbers."""
 
 
 def service_status(outcome: Outcome, now: str) -> Object:
@@ -167,9 +165,7 @@ def _scaling(outcome: Outcome) -> Wish:
     decision = outcome.scaling
     if decision is None:
         return Wish(C.SCALING_ACTIVE, None, Reason.NO_METRICS, "nothing to scale yet")
-    why = f" ({outcome.metrics_fault})" if outcome.metrics_fault else ""
-    message = decision.message + (why if decision.reason is Reason.NO_METRICS else "")
-    return Wish(C.SCALING_ACTIVE, decision.active, decision.reason, message)
+    return Wish(C.SCALING_ACTIVE, decision.active, decision.reason, decision.message)
 
 
 def _reconciling(outcome: Outcome, mine: Sequence[Pod]) -> Wish:
