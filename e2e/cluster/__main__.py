@@ -11,7 +11,7 @@ from rich.table import Table
 
 from e2e.cluster import artifacts, teardown
 from e2e.cluster.commands import BuildError
-from e2e.cluster.local import ClusterState, LocalCluster
+from e2e.cluster.local import PROGRAMS, ClusterState, LocalCluster
 from e2e.cluster.prerequisites import PrerequisiteError, ensure_prerequisites
 from e2e.cluster.progress import Reporter, terminal_reporter
 from e2e.cluster.settings import ClusterError, Layout
@@ -51,7 +51,7 @@ def _run(options: argparse.Namespace, report: Reporter) -> int:
 
 def _up(layout: Layout, report: Reporter) -> int:
     ensure_prerequisites(report=report)
-    built = artifacts.ensure(report=report)
+    built = artifacts.ensure(report=report, names=PROGRAMS)
     LocalCluster(layout, built.bin).up(built.images, report=report)
     report.info("The cluster is up. To use it:")
     report.info(f"  export KUBECONFIG={layout.kubeconfig} PATH={built.bin}:$PATH")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from e2e.cluster import artifacts, prometheus, settings
-from e2e.cluster.local import LocalCluster
+from e2e.cluster.local import PROGRAMS, LocalCluster
 from e2e.cluster.prerequisites import ensure_prerequisites
 from e2e.cluster.progress import Reporter
 from e2e.cluster.settings import ClusterError, Layout
@@ -34,7 +34,7 @@ def ensure(report: Reporter) -> Cluster:
         return _existing(Path(named), report)
     layout = Layout.default()
     ensure_prerequisites(report=report)
-    built = artifacts.ensure(report=report)
+    built = artifacts.ensure(report=report, names=PROGRAMS)
     LocalCluster(layout, built.bin).up(built.images, report=report)
     return _local(layout, built.bin)
 

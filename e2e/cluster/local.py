@@ -10,7 +10,7 @@ from pathlib import Path
 
 from e2e.cluster import controlplane, dns, network, nodes, prometheus, proxy, settings
 from e2e.cluster.api import Api, ApiError, Object
-from e2e.cluster.artifacts import Image
+from e2e.cluster.artifacts import ALL, Image
 from e2e.cluster.cgroups import Cgroups
 from e2e.cluster.host import HostRecord
 from e2e.cluster.nodes import Node
@@ -19,6 +19,9 @@ from e2e.cluster.pki import ADMIN, Pki
 from e2e.cluster.processes import Supervisor
 from e2e.cluster.progress import Reporter
 from e2e.cluster.settings import ClusterError, Layout
+
+# What it takes; kwok only plays nodes, for tests of control planes without any.
+PROGRAMS = tuple(name for name in ALL if name != "kwok")
 
 # One for the machine: the bridge, the addresses and the cgroups are there only once.
 _LOCK = Path("/run/conch-cluster.lock")
