@@ -34,7 +34,7 @@ class Reason(StrEnum):
     PLACED = "Placed"
     NO_POOL = "NoPool"
     POOL_WITHOUT_NODES = "PoolWithoutNodes"
-    INSUFFICIENT_GPUS = "InsufficientGPUs"
+    INSUFFICIENT_CAPACITY = "InsufficientCapacity"
     QUOTA_REFUSED = "QuotaRefused"
     # Loaded
     MODEL_LOADED = "ModelLoaded"

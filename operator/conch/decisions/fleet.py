@@ -45,20 +45,21 @@ class Amounts:
         )
 
     def missing_for(self, need: "Amounts") -> tuple[str, ...]:
-        """Return what is short of ``need``, by name; empty when it fits.
+        """Return what is short of ``need``, with amounts; empty when it fits.
 
         CPU and memory carry a tolerance of one part in a million, since they are sums of floats.
         """
         slack = 1 + 1e-6
         short = []
         if need.gpus > self.gpus:
-            short.append("GPUs")
+            short.append(f"{max(0, self.gpus)} of {need.gpus} GPUs")
         if need.cpu > max(0.0, self.cpu) * slack:
-            short.append("CPU")
+            short.append(f"{max(0.0, self.cpu):.2g} of {need.cpu:.2g} CPUs")
         if need.memory > max(0.0, self.memory) * slack:
-            short.append("memory")
+            gib = 2.0**30
+            short.append(f"{max(0.0, self.memory) / gib:.2g} of {need.memory / gib:.2g} GiB")
         if need.pods > self.pods:
-            short.append("pod slots")
+            short.append("no pod slot")
         return tuple(short)
 
 

@@ -59,7 +59,7 @@ def obstacle(node: Node, shape: Shape, free: Amounts) -> str | None:
         return "does not match podTemplate.nodeSelector"
     short = free.missing_for(shape.need)
     if short:
-        return f"too little free: {', '.join(short)}"
+        return f"free: only {', '.join(short)}"
     return None
 
 
@@ -100,5 +100,6 @@ def explain(pool: Pool, shape: Shape, ledger: Ledger) -> str:
     for node in pool.nodes:
         why = obstacle(node, shape, ledger.free(node, pool)) or "has room"
         seen[why] = seen.get(why, 0) + 1
-    parts = ", ".join(f"{count} {why}" for why, count in sorted(seen.items()))
-    return f"pool {pool.name}: {len(pool.nodes)} nodes ({parts})"
+    parts = "; ".join(f"{count} x {why}" for why, count in sorted(seen.items()))
+    nodes = "1 node" if len(pool.nodes) == 1 else f"{len(pool.nodes)} nodes"
+    return f"pool {pool.name}, {nodes}: {parts}"

@@ -20,7 +20,7 @@ from conch.provisioning.probes import probes
 from conch.provisioning.resources import Pool, host_share, requirements, triton_requirements
 from conch.provisioning.service_account import service_account_name
 from conch.provisioning.snapshot import Snapshot
-from conch.provisioning.source import DOWNLOADED, Scheme, location
+from conch.provisioning.source import DOWNLOADED, Location, Scheme, location
 from conch.provisioning.volumes import (
     CONFIG,
     CREDENTIALS,
@@ -203,15 +203,18 @@ def fetch_args(snapshot: Snapshot) -> list[str]:
     if variant.backend in _FILE_NAMES:
         args.append(f"--file-name={_FILE_NAMES[variant.backend]}")
     if place.scheme not in DOWNLOADED:
-        args.append(f"--source-dir={_source_dir(place.scheme, place.path)}")
+        args.append(f"--source-dir={_source_dir(snapshot, place)}")
     elif variant.source.secret_ref:
         args.append(f"--credentials={CREDENTIALS}")
     return args
 
 
-def _source_dir(scheme: Scheme, path: str) -> str:
-    """Return where the files are in the pod; a local volume starts at the path itself."""
-    return f"{SOURCE}/{path}" if scheme is Scheme.PVC and path else SOURCE
+def _source_dir(snapshot: Snapshot, place: Location) -> str:
+    """Return where the files are in the pod."""
+    path = place.path
+    if place.scheme is Scheme.FILE:
+        path = place.path.removeprefix(snapshot.file_root or place.path).strip("/")
+    return f"{SOURCE}/{path}" if path else SOURCE
 
 
 def _triton(snapshot: Snapshot, pool: Pool) -> dict[str, Any]:

@@ -6,12 +6,14 @@ snapshot but are no part of the digest, so that an upgrade of Conch makes no new
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from conch.api.base import KubeModel
 from conch.api.model import ModelSpec, Tensor, Variant
 from conch.api.service import Disruption, ModelKind, ModelServiceSpec, PodTemplate
+from conch.provisioning.source import Scheme, file_root, location
 
 _REVISION_LENGTH = 10
 _MEASURED = ("accuracy", "profile")
@@ -44,6 +46,8 @@ class Snapshot:
     fetch_image: str
     drain_seconds: float
     disruption: Disruption
+    file_root: str | None = None
+    """For a ``file://`` source, the directory of the nodes that is mounted."""
 
     def following(self, spec: ModelServiceSpec) -> Self:
         """Return the snapshot with what a service may change without a new revision."""
@@ -61,6 +65,7 @@ class Snapshot:
             "tritonImage": self.triton_image,
             "tritonArgs": list(self.triton_args),
             "fetchImage": self.fetch_image,
+            **({"fileRoot": self.file_root} if self.file_root else {}),
         }
 
     @classmethod
@@ -92,6 +97,7 @@ class Snapshot:
             fetch_image=data["fetchImage"],
             drain_seconds=spec.scaling.seconds("drain_timeout"),
             disruption=spec.disruption,
+            file_root=data.get("fileRoot"),
         )
 
 
@@ -103,8 +109,14 @@ def snapshot(
     service: str,
     namespace: str,
     images: Images,
+    file_prefixes: Sequence[str] = (),
 ) -> Snapshot:
-    """Return the snapshot of a service as it and its model are written now."""
+    """Return the snapshot of a service as it and its model are written now.
+
+    ``file_prefixes`` are the directories that the installation allows for ``file://`` sources.
+    Raises ValueError where the variant's source can't be used (see ``source_problem``).
+    """
+    place = location(variant.source)
     return Snapshot(
         service=service,
         namespace=namespace,
@@ -120,6 +132,7 @@ def snapshot(
         fetch_image=images.conch,
         drain_seconds=spec.scaling.seconds("drain_timeout"),
         disruption=spec.disruption,
+        file_root=file_root(place, file_prefixes) if place.scheme is Scheme.FILE else None,
     )
 
 

@@ -72,14 +72,14 @@ def _local(scheme: Scheme, uri: str, netloc: str, path: str) -> Location:
             raise ValueError(f"{uri}: name a claim: pvc://CLAIM/PATH")
         return Location(scheme, uri, name=netloc, path=path.strip("/"))
     if netloc or not path.strip("/"):
-        raise ValueError(f"{uri}: write file:///PATH with three slashes and a directory's path")
+        raise ValueError(f"{uri}: write file:///PATH with three slashes")
     return Location(scheme, uri, path="/" + normpath(path).strip("/"))
 
 
 def allowed(uri: str, prefixes: Sequence[str]) -> bool:
     """Return whether the installation lets models be read from ``uri``.
 
-    Only ``file://`` is limited: its directory must be one of ``prefixes`` or lie below one.
+    Only ``file://`` is limited: its path must be one of ``prefixes`` or lie below one.
     """
     if not uri.startswith("file:"):
         return True
@@ -87,8 +87,23 @@ def allowed(uri: str, prefixes: Sequence[str]) -> bool:
         path = _from_uri(uri).path
     except ValueError:
         return False
+    return bool(_around(path, prefixes))
+
+
+def file_root(place: Location, prefixes: Sequence[str]) -> str:
+    """Return the directory of the nodes that is mounted for a ``file://`` source.
+
+    It is the prefix that the installation allows, which is there, so that a path below it that
+    is not there becomes an error that the fetch can tell. The whole file system is never mounted.
+    """
+    roots = [root for root in _around(place.path, prefixes) if root != "/"]
+    return max(roots, key=len, default=place.path)
+
+
+def _around(path: str, prefixes: Sequence[str]) -> list[str]:
+    """Return the prefixes at or above a path."""
     roots = ["/" + normpath(p).strip("/") for p in prefixes]
-    return any(path == root or path.startswith(root.rstrip("/") + "/") for root in roots)
+    return [root for root in roots if f"{path}/".startswith(root.rstrip("/") + "/")]
 
 
 def source_problem(source: Source, prefixes: Sequence[str]) -> str | None:

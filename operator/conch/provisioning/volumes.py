@@ -112,7 +112,7 @@ def volume_name(snapshot: Snapshot, owner: Owner) -> str:
 def local_volume(snapshot: Snapshot, *, owner: Owner) -> tuple[dict[str, Any], ...]:
     """Return the PersistentVolume and its claim where the source is ``file://``, else nothing.
 
-    The directory must be there on every node that the service may use. The PersistentVolume is
+    The files must be there on every node that the service may use. The PersistentVolume is
     cluster-scoped and so has no owner; its labels say what it belongs to.
     """
     place = location(snapshot.variant.source)
@@ -141,7 +141,7 @@ def _volume(snapshot: Snapshot, place: Location, owner: Owner) -> dict[str, Any]
                 "namespace": snapshot.namespace,
                 "name": claim_name(snapshot),
             },
-            "local": {"path": place.path},
+            "local": {"path": snapshot.file_root or place.path},
             "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [linux]}]}},
         },
     }

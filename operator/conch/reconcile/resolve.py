@@ -75,6 +75,7 @@ def resolve(
         service=metadata["name"],
         namespace=metadata["namespace"],
         images=images,
+        file_prefixes=file_prefixes,
     )
     return Resolved(made, variant)
 

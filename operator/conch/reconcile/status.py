@@ -141,11 +141,12 @@ def _admitted(outcome: Outcome) -> Wish:
     if refusals:
         return Wish(C.ADMITTED, False, Reason.QUOTA_REFUSED, refusals[0])
     if plan.shortage:
-        text = f"{plan.shortage} more replicas fit nowhere: {'; '.join(plan.obstacles)}"
-        return Wish(C.ADMITTED, False, Reason.INSUFFICIENT_GPUS, text)
+        more = "1 more replica fits" if plan.shortage == 1 else f"{plan.shortage} more replicas fit"
+        text = f"{more} nowhere: {'; '.join(plan.obstacles)}"
+        return Wish(C.ADMITTED, False, Reason.INSUFFICIENT_CAPACITY, text)
     waiting = [p for p in facts.service.pods if p.gated and not p.deleting]
     if waiting and plan.obstacles:
-        return Wish(C.ADMITTED, False, Reason.INSUFFICIENT_GPUS, "; ".join(plan.obstacles))
+        return Wish(C.ADMITTED, False, Reason.INSUFFICIENT_CAPACITY, "; ".join(plan.obstacles))
     return Wish(C.ADMITTED, True, Reason.PLACED, "every wanted replica has a place")
 
 
