@@ -59,6 +59,7 @@ def example(
     images: Images = IMAGES,
     service: str = "digits",
     namespace: str = "vision",
+    file_prefixes: tuple[str, ...] = (),
 ) -> Snapshot:
     """Return the snapshot of the example with changes in its service and its variant."""
     model = model_spec(**(variant or {}))
@@ -69,4 +70,5 @@ def example(
         service=service,
         namespace=namespace,
         images=images,
+        file_prefixes=file_prefixes,
     )

@@ -9,6 +9,7 @@ from tritonclient.grpc import model_config_pb2
 from conch.api.names import LABEL_SERVING
 from conch.provisioning.children import children, revision_children, service_children
 from conch.provisioning.config_map import config_pbtxt
+from conch.provisioning.pod import fetch_args
 from conch.provisioning.replica_set import replica_set
 from conch.provisioning.service import url
 from conch.provisioning.snapshot import Snapshot
@@ -107,6 +108,24 @@ def test_a_file_source_becomes_a_local_volume_bound_to_its_claim() -> None:
         if "persistentVolumeClaim" in v
     ]
     assert mounted == [{"claimName": claim["metadata"]["name"], "readOnly": True}]
+
+
+@pytest.mark.parametrize(
+    ("prefixes", "mounted", "below"),
+    [
+        ((), "/srv/models/digits", "/source"),
+        (("/srv/models",), "/srv/models", "/source/digits"),
+        (("/srv", "/srv/models/", "/data"), "/srv/models", "/source/digits"),
+        (("/srv/models/digits",), "/srv/models/digits", "/source"),
+        (("/",), "/srv/models/digits", "/source"),
+    ],
+)
+def test_a_file_source_is_looked_for_below_the_directory_that_is_allowed(
+    prefixes: tuple[str, ...], mounted: str, below: str
+) -> None:
+    snapshot = example(**FILE, file_prefixes=prefixes)
+    assert _by_kind(snapshot)["PersistentVolume"]["spec"]["local"] == {"path": mounted}
+    assert f"--source-dir={below}" in fetch_args(snapshot)
 
 
 def test_the_volume_of_a_file_source_is_found_by_labels_since_it_has_no_owner() -> None:

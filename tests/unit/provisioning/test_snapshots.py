@@ -66,6 +66,7 @@ def _stored(snapshot: Snapshot, **fields: Any) -> Snapshot:
     [
         {},
         {"spec": {"podTemplate": {"env": [{"name": "A", "value": "b"}]}}},
+        {"variant": {"source": {"uri": "file:///srv/a"}}, "file_prefixes": ("/srv",)},
         {"variant": {"source": {"configMap": {"name": "digits"}}, "maxQueueDelay": "2ms"}},
         {"spec": {"model": {"kind": "ClusterModel", "name": "digits"}, "triton": {"args": ["-v"]}}},
     ],
