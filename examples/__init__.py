@@ -1,0 +1,1 @@
+"""Manifests to apply, and the sample models that they serve."""
