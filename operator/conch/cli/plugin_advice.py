@@ -1,0 +1,183 @@
+"""What each reason of a condition means and what to do about it, for ``explain`` and the docs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from conch.api.conditions import ConditionType, Reason
+
+C, R = ConditionType, Reason
+
+
+@dataclass(frozen=True)
+class Advice:
+    """A reason in words. ``todo`` is None where nothing is wrong."""
+
+    on: tuple[ConditionType, ...]
+    """The conditions that carry it of their own; Ready repeats the reason of what keeps it."""
+    means: str
+    todo: str | None = None
+
+
+ADVICE: Mapping[Reason, Advice] = {
+    R.SERVING: Advice((C.READY,), "At least one replica has the model loaded and gets traffic."),
+    R.NO_READY_REPLICA: Advice(
+        (C.READY,),
+        "Replicas are wanted, none answers yet, and no fault is known.",
+        "Wait for the load time of the model. If it stays so, read the pods: "
+        "kubectl describe pod -l conch.dev/service=NAME",
+    ),
+    R.SCALED_TO_ZERO: Advice(
+        (C.READY,),
+        "No replica is wanted: spec.replicas is 0, or scaling.minReplicas is 0 and nothing runs.",
+        "To serve again, unset spec.replicas or raise it, or raise spec.scaling.minReplicas.",
+    ),
+    R.PLACED: Advice((C.ADMITTED,), "Every replica that is wanted has a node or a place on one."),
+    R.NO_POOL: Advice(
+        (C.ADMITTED,),
+        "No GPUPool exists, or none matches spec.placement.",
+        "Apply a GPUPool that selects the nodes, or correct spec.placement. What there is: "
+        "kubectl get gpupools",
+    ),
+    R.POOL_WITHOUT_NODES: Advice(
+        (C.ADMITTED, C.READY),
+        "The pools that the service may use select no node. On a GPUPool: no node of it is ready.",
+        "Label the nodes as the pool's spec.nodeSelector says, correct the selector, or bring the "
+        "nodes back: kubectl get nodes --show-labels",
+    ),
+    R.INSUFFICIENT_CAPACITY: Advice(
+        (C.ADMITTED,),
+        "Replicas that minReplicas or spec.replicas insists on fit on no node; the message says "
+        "what stands in the way, pool by pool.",
+        "Free GPUs (who holds them: kubectl conch top), add nodes, allow more pools in "
+        "spec.placement, tolerate the taint in spec.podTemplate.tolerations or in the pool's, or "
+        "lower spec.scaling.minReplicas.",
+    ),
+    R.QUOTA_REFUSED: Advice(
+        (C.ADMITTED,),
+        "The API server refuses the pods: a ResourceQuota, a LimitRange, pod security or another "
+        "admission rule. The message is its own.",
+        "Raise the quota or the limit, or lower what the variant asks for in resources: "
+        "kubectl describe quota,limitrange",
+    ),
+    R.MODEL_LOADED: Advice((C.LOADED,), "A replica of the wanted revision answers for the model."),
+    R.MODEL_LOADING: Advice(
+        (C.LOADED,), "No replica of the wanted revision has loaded the model yet; none has failed."
+    ),
+    R.MODEL_NOT_FOUND: Advice(
+        (C.LOADED, C.STALLED),
+        "The Model or ClusterModel that spec.model names does not exist. What runs goes on.",
+        "Apply it, or correct spec.model. A Model must be in the namespace of the service.",
+    ),
+    R.MODEL_INVALID: Advice(
+        (C.LOADED, C.STALLED),
+        "The model can't be used: its spec can't be read, its source is of a kind that is not "
+        "supported, or file:// is not allowed there by this installation. What runs goes on.",
+        "Correct the Model as the message says. Directories for file:// are allowed when the "
+        "operator is installed (--file-source-prefix).",
+    ),
+    R.NO_VARIANT: Advice(
+        (C.LOADED, C.STALLED),
+        "The model has no variant of the name in spec.model.variant, or none that reaches "
+        "spec.objective.minAccuracy. What runs goes on.",
+        "Name a variant that the model has, lower minAccuracy, or add a variant.",
+    ),
+    R.SOURCE_UNAVAILABLE: Advice(
+        (C.LOADED, C.STALLED),
+        "The files of the model can't be had: the claim, path, URL or credentials are wrong, or "
+        "the server does not answer. The kubelet goes on trying.",
+        "Correct the source of the variant, or put the files where it points. The fetch in full: "
+        "kubectl logs POD -c fetch",
+    ),
+    R.CHECKSUM_MISMATCH: Advice(
+        (C.LOADED, C.STALLED),
+        "The files are there, but their sha256 is not the one that the variant names.",
+        "Put the right files there, or write the sha256 that they have: kubectl conch digest PATH",
+    ),
+    R.LOAD_FAILED: Advice(
+        (C.LOADED, C.STALLED),
+        "Triton ended or refused the model; the message is its own error line. Replicas of an "
+        "earlier revision keep the traffic.",
+        "Mend the files, or backend, inputs, outputs and parameters of the variant. The log in "
+        "full: kubectl logs POD -c triton --previous",
+    ),
+    R.OUT_OF_MEMORY: Advice(
+        (C.LOADED, C.STALLED),
+        "A container was killed because it used more memory than its limit.",
+        "Raise resources.memory of the variant or perGPU.memory of the pool; lower maxBatchSize or "
+        "instances.",
+    ),
+    R.IMAGE_UNAVAILABLE: Advice(
+        (C.LOADED, C.STALLED),
+        "The image can't be pulled.",
+        "Correct spec.triton.image (or the chart's images), or name the credentials in "
+        "spec.podTemplate.imagePullSecrets.",
+    ),
+    R.SCALING: Advice(
+        (C.SCALING_ACTIVE,), "Replicas follow the load; the message holds the numbers."
+    ),
+    R.FIXED_REPLICAS: Advice(
+        (C.SCALING_ACTIVE,),
+        "spec.replicas is set (kubectl scale writes it), so the load decides nothing.",
+        "Nothing, if that is wished. To let Conch scale again: kubectl patch msvc NAME "
+        '--type=merge -p \'{"spec":{"replicas":null}}\'',
+    ),
+    R.NO_METRICS: Advice(
+        (C.SCALING_ACTIVE,),
+        "Prometheus does not answer, or has no fresh series of the service's replicas. Replicas "
+        "stay as they are within the bounds; nothing is removed.",
+        "Check the operator's --prometheus-url, that Prometheus scrapes the pods (they carry "
+        "prometheus.io annotations), and that pod labels become series labels: docs/operations.md.",
+    ),
+    R.PARTIAL_METRICS: Advice(
+        (C.SCALING_ACTIVE,),
+        "Some ready replicas have reported nothing fresh for longer than a new one needs to show "
+        "up. Replicas are added where needed, none is removed.",
+        "Look at the targets of Prometheus: some pods are not scraped (a NetworkPolicy, or relabel "
+        "rules that drop them).",
+    ),
+    R.ABSURD_METRICS: Advice(
+        (C.SCALING_ACTIVE,),
+        "A number is NaN, infinite or negative. Replicas stay as they are.",
+        "Look at the series that the message names; nothing else is needed: Conch goes on by "
+        "itself once they make sense.",
+    ),
+    R.AT_MAXIMUM: Advice(
+        (C.SCALING_ACTIVE,),
+        "The load asks for more replicas than scaling.maxReplicas.",
+        "Raise spec.scaling.maxReplicas, or accept slower answers.",
+    ),
+    R.LIMITED_BY_CAPACITY: Advice(
+        (C.SCALING_ACTIVE,),
+        "More replicas are wished for than the pools have room for now.",
+        "Free GPUs (who holds them: kubectl conch top), add nodes, or allow more pools in "
+        "spec.placement.",
+    ),
+    R.PAUSED: Advice(
+        (C.SCALING_ACTIVE,),
+        'The annotation conch.dev/paused is "true": Conch leaves the service as it is. Lost pods '
+        "still come back, by their ReplicaSet.",
+        "When you are done: kubectl conch resume NAME",
+    ),
+    R.PROGRESSING: Advice(
+        (C.RECONCILING,), "Something is under way; the message says what, pool by pool."
+    ),
+    R.SETTLED: Advice(
+        (C.RECONCILING, C.STALLED), "What is wanted is there, and nothing stands in the way."
+    ),
+    R.INVALID_SPEC: Advice(
+        (C.STALLED,),
+        "The spec of the object passed the API server but can't be read by this version of the "
+        "operator. What runs goes on.",
+        "Correct the field that the message names. After an upgrade, apply crds/ of the same "
+        "version as the operator's.",
+    ),
+    R.CONFLICT: Advice(
+        (C.STALLED,),
+        "The API server refuses a write of Conch; the message is its own. Often an object of the "
+        "same name exists that Conch did not make, or another tool claims a field.",
+        "Remove or rename the other object, or leave the field to Conch; for a missing permission, "
+        "apply the RBAC of the chart. Conch tries again by itself, at least once a minute.",
+    ),
+    R.NODES_READY: Advice((C.READY,), "On a GPUPool: so many of its nodes are ready."),
+}
+"""By reason; a test sees to it that every reason is there."""

@@ -1,0 +1,202 @@
+"""How answers look: 80 columns, plain where the output is not a terminal."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from enum import StrEnum
+from typing import Any
+
+import yaml
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from conch.cli.plugin_explain import ConditionLine, Explanation, PodLine, PoolLine
+from conch.cli.plugin_top import Holder, PoolUse
+
+
+class Format(StrEnum):
+    """What ``-o`` takes; unset: text for people."""
+
+    JSON = "json"
+    YAML = "yaml"
+
+
+def console() -> Console:
+    """Return where answers go; no colours and 80 columns where that is no terminal."""
+    return Console(highlight=False, emoji=False, markup=False)
+
+
+def dump(data: Any, form: Format) -> str:
+    """Return data for programs."""
+    if form is Format.JSON:
+        return json.dumps(data, indent=2)
+    text: str = yaml.safe_dump(json.loads(json.dumps(data)), sort_keys=False, width=1000)
+    return text.rstrip()
+
+
+def age(seconds: float) -> str:
+    """Return a length of time as kubectl shows it: 12s, 5m, 3h, 2d."""
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
+        if seconds >= 2 * size:
+            return f"{int(seconds // size)}{unit}"
+    return f"{max(0, int(seconds))}s"
+
+
+def table(*columns: str) -> Table:
+    """Return a table without lines; long words are folded, not cut."""
+    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for column in columns:
+        made.add_column(column, overflow="fold", header_style="bold")
+    return made
+
+
+def show_explanation(out: Console, e: Explanation) -> None:
+    """Print an explanation."""
+    _head(out, e)
+    _section(out, "Conditions")
+    for condition in e.conditions:
+        _show_condition(out, condition)
+    if not e.conditions:
+        _indented(out, "none yet: no operator has looked at this service")
+    _section(out, "Pools, the preferred first")
+    _show_pools(out, e.pools)
+    if e.pods:
+        _section(out, "Replicas")
+        out.print(_pod_table(e.pods))
+    if e.events:
+        _section(out, "Last events")
+        for event in e.events:
+            _item(out, f"{age(event.age)} ago  {event.reason}: {event.message}")
+    for note in e.notes:
+        out.print(f"Note: {note}")
+    _section(out, "What to do")
+    for line in e.todo or ("Nothing: all is as wanted.",):
+        _item(out, line)
+
+
+def _head(out: Console, e: Explanation) -> None:
+    out.print(Text(f"{e.namespace}/{e.name}", style="bold"))
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
+    wanted = "?" if e.desired is None else e.desired
+    rows = {
+        "Model": f"{e.model}, variant {e.variant or 'not chosen yet'}",
+        "Revision": _revision(e),
+        "Replicas": f"{e.ready} answer, {e.replicas} placed, {wanted} wanted (bounds: {e.bounds})",
+        "URL": e.url or "none yet",
+        "Operator": e.operator
+        + (", told to leave this service alone (paused)" if e.paused else ""),
+    }
+    for name, text in rows.items():
+        grid.add_row(f"  {name}", text)
+    out.print(grid)
+
+
+def _revision(e: Explanation) -> str:
+    if e.wanted_revision and e.revision and e.wanted_revision != e.revision:
+        return f"{e.revision} has the traffic, {e.wanted_revision} is to replace it"
+    return e.revision or e.wanted_revision or "none yet"
+
+
+def _section(out: Console, title: str) -> None:
+    out.print()
+    out.print(Text(title, style="bold"))
+
+
+def _indented(out: Console, text: str, by: int = 2) -> None:
+    out.print(Padding(Text(text, overflow="fold"), (0, 0, 0, by)))
+
+
+def _item(out: Console, text: str) -> None:
+    grid = Table.grid(padding=(0, 1, 0, 0))
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
+    grid.add_row("  -", text)
+    out.print(grid)
+
+
+_ABNORMAL = ("Reconciling", "Stalled")
+
+
+def _show_condition(out: Console, c: ConditionLine) -> None:
+    fine = (c.status == "True") != (c.type in _ABNORMAL)
+    style = "yellow" if c.status == "Unknown" else "green" if fine else "red"
+    line = Text(f"  {c.type}: ")
+    line.append(c.status, style=style)
+    line.append(f"  {c.reason}, since {age(c.age)}")
+    out.print(line)
+    _indented(out, c.message, by=6)
+
+
+def _show_pools(out: Console, pools: Sequence[PoolLine]) -> None:
+    if not pools:
+        _indented(out, "none is known")
+        return
+    rows = table("  POOL", "ACCELERATOR", "READY", "FREE/GPUS", "ROOM FOR", "ONE REPLICA NEEDS")
+    for p in pools:
+        rows.add_row(
+            f"  {p.pool}",
+            p.accelerator,
+            f"{p.ready}/{p.replicas}",
+            f"{p.free_gpus}/{p.gpus}",
+            "-" if p.room is None else str(p.room),
+            p.replica_needs or "-",
+        )
+    out.print(rows)
+    for p in pools:
+        if p.says:
+            _indented(out, f"{p.pool}: {p.says}")
+
+
+def _pod_table(pods: Iterable[PodLine]) -> Table:
+    rows = table("  POD", "POOL", "NODE", "AGE", "STATE")
+    for p in sorted(pods, key=lambda p: (p.revision, p.pool, -p.age, p.name)):
+        rows.add_row(f"  {p.name}", p.pool, p.node, age(p.age), p.state)
+    return rows
+
+
+def show_top(out: Console, pools: Sequence[PoolUse]) -> None:
+    """Print who holds which GPUs."""
+    if not pools:
+        out.print("There is no GPUPool; apply one that selects the nodes to use.")
+        return
+    rows = table("POOL", "ACCELERATOR", "NODES", "GPUS", "USED", "FREE")
+    for p in pools:
+        nodes = f"{p.ready_nodes}/{p.nodes}"
+        rows.add_row(p.pool, p.accelerator, nodes, str(p.gpus), str(p.used), str(p.free))
+    out.print(rows)
+    out.print()
+    holders = table("POOL", "HELD BY", "REPLICAS", "GPUS", "SHARE")
+    for p in pools:
+        for h in p.holders:
+            holders.add_row(p.pool, _holder(h), str(h.pods), str(h.gpus), _share(h, p))
+    out.print(holders if holders.row_count else "No GPU is held.")
+
+
+def _holder(holder: Holder) -> str:
+    return holder.name if holder.service else f"{holder.name} (not Conch's)"
+
+
+def _share(holder: Holder, pool: PoolUse) -> str:
+    return f"{holder.gpus / pool.gpus:.0%}" if pool.gpus else "-"
+
+
+def show_overview(out: Console, lines: Sequence[dict[str, Any]], *, with_namespace: bool) -> None:
+    """Print services at a glance."""
+    head = ("NAME", "MODEL", "ANSWER", "WANTED", "WHY", "SCALING", "POOLS")
+    rows = table(*(("NAMESPACE", *head) if with_namespace else head))
+    for line in lines:
+        pools = ", ".join(f"{n} {c}" for n, c in line["pools"].items())
+        wanted = "?" if line["wanted"] is None else str(line["wanted"])
+        cells = [line["name"], line["model"], str(line["ready"]), wanted]
+        cells += [line["reason"], line["scaling"], pools or "-"]
+        rows.add_row(*([line["namespace"], *cells] if with_namespace else cells))
+    out.print(rows)
+
+
+def plain(pool: PoolUse) -> dict[str, Any]:
+    """Return the use of a pool for programs."""
+    return asdict(pool)
