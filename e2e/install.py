@@ -1,0 +1,84 @@
+"""Puts Conch on a cluster as users do: CRDs by kubectl, the operator by Helm."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from e2e.cluster.artifacts import Image, ensure_images
+from e2e.cluster.cluster import Cluster, ensure
+from e2e.cluster.progress import Reporter
+from e2e.kubectl import Tools, wait_for
+from e2e.models import ensure_models, models_folder
+
+ROOT = Path(__file__).resolve().parent.parent
+NAMESPACE = "conch-system"
+RELEASE = "conch"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A cluster with Conch on it, and the sample models where its nodes can read them."""
+
+    cluster: Cluster
+    tools: Tools
+    models: Path
+    manifest: dict[str, Any]
+    """Digests and measured accuracy of the models."""
+
+
+def ensure_stage(report: Reporter, *, tick_seconds: float = 2.0) -> Stage:
+    """Bring up cluster, models and operator, as far as they are not there yet."""
+    cluster = ensure(report)
+    tools = Tools(cluster.bin, cluster.kubeconfig)
+    manifest = ensure_models(cluster, report)
+    models = models_folder(cluster)
+    install(tools, cluster, models, report=report, tick_seconds=tick_seconds)
+    return Stage(cluster, tools, models, manifest)
+
+
+def install(
+    tools: Tools, cluster: Cluster, models: Path, *, report: Reporter, tick_seconds: float
+) -> None:
+    """Install or upgrade CRDs and operator, and wait until the operator leads."""
+    with report.step("CRDs"):
+        tools.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(ROOT / "crds"))
+        for path in sorted((ROOT / "crds").glob("*.yaml")):
+            name = yaml.safe_load(path.read_text())["metadata"]["name"]
+            tools.kubectl("wait", "--for=condition=Established", f"crd/{name}", "--timeout=30s")
+    with report.step("Conch by Helm"):
+        images = ensure_images(report=report)
+        values = chart_values(cluster, models, images, tick_seconds=tick_seconds)
+        tools.run(
+            "helm",
+            *("upgrade", "--install", RELEASE, str(ROOT / "charts" / "conch")),
+            *("--namespace", NAMESPACE, "--create-namespace", "--values", "-"),
+            *("--skip-crds", "--wait", "--timeout", "120s"),
+            given=yaml.safe_dump(values),
+            timeout=180,
+        )
+    with report.step("the operator leads"):
+        wait_for("a leader", lambda: _leader(tools), timeout=60)
+
+
+def _leader(tools: Tools) -> bool:
+    lease = tools.get("lease", "conch-operator", NAMESPACE)
+    holder = (lease or {}).get("spec", {}).get("holderIdentity")
+    pods = tools.list("pods", "-n", NAMESPACE, "-l", "app.kubernetes.io/name=conch")
+    return any(holder and holder.startswith(p["metadata"]["name"]) for p in pods)
+
+
+def chart_values(
+    cluster: Cluster, models: Path, images: Sequence[Image], *, tick_seconds: float
+) -> dict[str, object]:
+    """Return the chart's values for this cluster: its image, its Prometheus, its taints."""
+    conch = next(i.name for i in images if "/conch:" in i.name)
+    return {
+        "image": {"tag": conch.rpartition(":")[2]},
+        "prometheus": {"url": cluster.prometheus_url},
+        "operator": {"tickSeconds": tick_seconds},
+        "sources": {"filePrefixes": [str(models)]},
+        "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}],
+    }
