@@ -29,7 +29,7 @@ def lanes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Lane]]:
 def test_every_write_is_a_safe_place_to_die(
     lanes: list[Lane], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    expected, count = undisturbed(lanes[0])
+    expected, count = undisturbed(lanes)
     points = sweep(lanes, expected, range(1, count + 1))
     swept = [p for p in points if p.write]
     with capsys.disabled():

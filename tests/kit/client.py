@@ -106,7 +106,7 @@ class Client:
         return found
 
     @contextlib.contextmanager
-    def watching(self, path: str, see: Callable[[str, Object], None]) -> Iterator[None]:
+    def watching(self, path: str, see: Callable[[str, Object], None]) -> Iterator["Watch"]:
         """Call ``see`` with the type and object of each event at ``path`` while the body runs.
 
         It runs on a thread of its own, from the state at the start on. What ``see`` raises, or
@@ -115,17 +115,19 @@ class Client:
         start = self.get(path)["metadata"]["resourceVersion"]
         url = f"{self._server}{path}?watch=true&resourceVersion={start}&timeoutSeconds=3000"
         answer = self._session.get(url, stream=True, timeout=(_TIMEOUT, None))
-        watch = _Watch(answer, see)
+        watch = Watch(answer, see)
         watch.start()
         try:
-            yield
+            yield watch
         finally:
             watch.stop()
         if watch.error:
             raise watch.error
 
 
-class _Watch(threading.Thread):
+class Watch(threading.Thread):
+    """Reads one watch's answer."""
+
     def __init__(self, answer: requests.Response, see: Callable[[str, Object], None]) -> None:
         super().__init__(name="test-watch", daemon=True)
         self.error: BaseException | None = None
@@ -134,7 +136,13 @@ class _Watch(threading.Thread):
         self._stopped = False
         self._ended = RuntimeError("the watch ended before the test did")
 
+    @property
+    def ended(self) -> bool:
+        """Whether it reads no more."""
+        return not self.is_alive()
+
     def run(self) -> None:
+        """Hand on event by event until the answer ends."""
         try:
             for line in self._answer.iter_lines(chunk_size=1):
                 event = json.loads(line)
@@ -145,6 +153,7 @@ class _Watch(threading.Thread):
             self.error = None if self._stopped else self._ended
 
     def stop(self) -> None:
+        """End it; returns once the thread has ended."""
         self._stopped = True
         # Closing alone waits for the stream's end; shutting the socket wakes the reader.
         connection = getattr(self._answer.raw, "connection", None) or self._answer.raw._connection

@@ -27,7 +27,7 @@ _PROGRAMS = (
 
 
 @contextlib.contextmanager
-def simulated(directory: Path, *, gpus: int = 4) -> Iterator[Cluster]:
+def simulated(directory: Path, *, gpus: int = 3) -> Iterator[Cluster]:
     """Start a cluster with one node a pool, ``gpus`` GPUs each; its pods become Ready at once."""
     report = terminal_reporter()
     binaries = ensure_binaries(_PROGRAMS, report=report)
@@ -44,7 +44,7 @@ def simulated(directory: Path, *, gpus: int = 4) -> Iterator[Cluster]:
         yield Cluster(plane.kubeconfig, client, Kubectl(binaries / "kubectl", plane.kubeconfig))
 
 
-def node(name: str, accelerator: str, *, gpus: int = 4) -> Object:
+def node(name: str, accelerator: str, *, gpus: int = 3) -> Object:
     """Return a node that kwok keeps Ready."""
     size = {"cpu": "64", "memory": "256Gi", "pods": "110", GPU: str(gpus)}
     return {
@@ -103,7 +103,7 @@ def model_service(name: str = "digits", *, replicas: int, **scaling: Any) -> Obj
         "spec": {
             "model": {"name": "digits"},
             "replicas": replicas,
-            "scaling": {"minReplicas": 0, "maxReplicas": 8, "drainTimeout": "1s", **scaling},
+            "scaling": {"minReplicas": 0, "maxReplicas": 8, "drainTimeout": "200ms", **scaling},
             "placement": {"accelerators": list(POOLS.values())},
         },
     }

@@ -57,11 +57,17 @@ class Point:
         return f"killed {when} write {self.write or self.number}:\n" + "\n".join(self.faults)
 
 
-def undisturbed(lane: Lane) -> tuple[Outcome, int]:
-    """Live the scenario without a fault: how it ends, and with how many writes."""
-    outcome = lane.scenario().run()
-    assert not outcome.victims, f"pods in use were deleted: {outcome.victims}"
-    return outcome, len(lane.proxy.writes)
+def undisturbed(lanes: Sequence[Lane]) -> tuple[Outcome, int]:
+    """Live the scenario in each lane without a fault: how it ends, and with how many writes.
+
+    AssertionError when a pod in use is deleted, or when lanes end differently.
+    """
+    with ThreadPoolExecutor(len(lanes)) as pool:
+        first, *others = pool.map(lambda lane: lane.scenario().run(), lanes)
+    for outcome in (first, *others):
+        faults = "\n".join(_faults(first, outcome))
+        assert not faults, f"undisturbed runs differ or do harm:\n{faults}"
+    return first, max(len(lane.proxy.writes) for lane in lanes)
 
 
 def sweep(lanes: Sequence[Lane], expected: Outcome, numbers: Sequence[int]) -> list[Point]:
