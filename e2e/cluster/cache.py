@@ -57,11 +57,19 @@ class Cache:
         """
         target = self.path(kind, key)
         if target.is_dir():
+            os.utime(target)  # when it was used last, for `forget`
             return target
         with self.locked(f"{kind}-{key}"):
             if not target.is_dir():
                 self._build(target, build)
         return target
+
+    def forget(self, kind: str, prefix: str, *, keep: int) -> None:
+        """Removes entries whose keys begin with `prefix`, all but the `keep` used last."""
+        folders = list((self.root / kind).glob(f"{prefix}*"))
+        folders.sort(key=lambda folder: folder.stat().st_mtime, reverse=True)
+        for folder in folders[keep:]:
+            shutil.rmtree(folder, ignore_errors=True)
 
     @contextlib.contextmanager
     def locked(self, name: str) -> Iterator[None]:

@@ -1,7 +1,6 @@
 """Puts the images together."""
 
 import re
-import shutil
 from pathlib import Path
 
 from e2e.cluster.cache import Cache, default_root
@@ -9,7 +8,16 @@ from e2e.cluster.progress import Reporter
 from e2e.images import conch, pause, triton
 from e2e.images.oci import Image, Layer, Settings, content_key, write_archive
 
-_KEPT_CONCH = 3  # archives of Conch's image; each change of its sources makes one
+# How many of each stay: a change of Conch's sources or of a pin makes new ones, and another
+# checkout may use the ones before.
+_KEPT = (
+    ("images", "conch-", 4),
+    ("images", "tritonserver-", 2),
+    ("layers", "conch-app-", 4),
+    ("layers", "conch-site-", 2),
+    ("layers", "triton-libraries-", 2),
+    ("layers", "base-", 2),
+)
 
 
 def ensure_images(*, report: Reporter, cache: Cache | None = None) -> tuple[Image, ...]:
@@ -27,7 +35,7 @@ def ensure_images(*, report: Reporter, cache: Cache | None = None) -> tuple[Imag
         _image(triton.NAME, serving, triton.SETTINGS, cache),
         _image(conch.conch_name(operating), operating, conch.SETTINGS, cache),
     )
-    _forget_old_conch(cache, images[-1])
+    _forget_old(cache)
     return images
 
 
@@ -40,12 +48,6 @@ def _image(name: str, layers: tuple[Layer, ...], settings: Settings, cache: Cach
     return Image(name, folder / "image.tar")
 
 
-def _forget_old_conch(cache: Cache, current: Image) -> None:
-    folders = [
-        folder
-        for folder in (cache.root / "images").glob("conch-*")
-        if folder != current.archive.parent
-    ]
-    folders.sort(key=lambda folder: folder.stat().st_mtime, reverse=True)
-    for folder in folders[_KEPT_CONCH - 1 :]:
-        shutil.rmtree(folder, ignore_errors=True)
+def _forget_old(cache: Cache) -> None:
+    for kind, prefix, keep in _KEPT:
+        cache.forget(kind, prefix, keep=keep)

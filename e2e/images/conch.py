@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from e2e.cluster.cache import Cache, digest
-from e2e.cluster.commands import run
 from e2e.cluster.progress import Reporter
 from e2e.images import pip
-from e2e.images.base import PYTHON, USER, base_key, base_layer, unpack_base
+from e2e.images.base import PYTHON, USER, base_key, base_layer, compile_python, unpack_base
 from e2e.images.oci import Layer, Settings, content_key, load, pack
 
 REPOSITORY = "ghcr.io/conch-dev/conch"
@@ -86,10 +85,7 @@ def _site_layer(project: Project, cache: Cache, report: Reporter) -> Layer:
             root, tree = work / "root", work / "tree"
             unpack_base(root, cache=cache, report=report, log=log)
             pip.install(root / _SITE, project.dependencies, log=log)
-            # The root file system is read-only where it runs: without compiled files, each start
-            # would compile some thousand modules anew.
-            compiler = ("-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash")
-            run(["chroot", root, f"/usr/bin/python{PYTHON}", *compiler, f"/{_SITE}"], log=log)
+            compile_python(root, f"/{_SITE}", log=log)
             (tree / _SITE).parent.mkdir(parents=True)
             (root / _SITE).rename(tree / _SITE)
             _write_path_file(tree)

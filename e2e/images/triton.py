@@ -6,7 +6,7 @@ from pathlib import Path
 from e2e.cluster.cache import Cache, digest
 from e2e.cluster.progress import Reporter
 from e2e.images import pip
-from e2e.images.base import PYTHON, base_key, base_layer
+from e2e.images.base import PYTHON, base_key, base_layer, compile_python, unpack_base
 from e2e.images.oci import Layer, Settings, load, machine_architecture, pack
 
 NAME = "nvcr.io/nvidia/tritonserver:24.10-py3"  # the release of NVIDIA's that holds 2.51
@@ -76,13 +76,19 @@ def _library_layer(cache: Cache, report: Reporter) -> Layer:
     def build(work: Path) -> None:
         log = cache.logs / "triton-libraries.log"
         log.unlink(missing_ok=True)
-        python = work / "tree" / "usr" / "local" / "lib" / f"python{PYTHON}"
+        python = f"usr/local/lib/python{PYTHON}"
+        root, tree = work / "root", work / "tree"
         with report.step("making the layer of Triton's Python packages"):
-            pip.install(python / "dist-packages", _LIBRARIES, log=log, closed=True)
+            unpack_base(root, cache=cache, report=report, log=log)
+            pip.install(root / python / "dist-packages", _LIBRARIES, log=log, closed=True)
             # Debian's Python looks in the one, others (and people) look in the other.
-            (python / "site-packages").symlink_to("dist-packages")
-            pack(work / "tree", work)
-            shutil.rmtree(work / "tree")
+            (root / python / "site-packages").symlink_to("dist-packages")
+            compile_python(root, f"/{python}/dist-packages", log=log)
+            (tree / python).parent.mkdir(parents=True)
+            (root / python).rename(tree / python)
+            pack(tree, work)
+            shutil.rmtree(root)
+            shutil.rmtree(tree)
 
     key = digest(_RECIPE, base_key(), *_LIBRARIES)
     return load(cache.ensure("layers", f"triton-libraries-{key}", build))

@@ -144,3 +144,18 @@ def test_the_cache_lies_where_the_user_wants_it(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", "/home/someone")
     assert default_root() == Path("/home/someone/.cache/conch")
+
+
+def test_entries_that_were_not_used_for_longest_are_forgotten(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    for age, key in enumerate(["app-1", "app-2", "app-3", "app-4", "base-1"]):
+        os.utime(cache.ensure("layers", key, fill), (age, age))
+    cache.ensure("layers", "app-1", fill)
+    cache.forget("layers", "app-", keep=2)
+    held = {path.name for path in (tmp_path / "layers").iterdir()}
+    assert held == {"app-1", "app-4", "base-1"}
+
+
+def test_nothing_is_forgotten_where_nothing_is(tmp_path: Path) -> None:
+    Cache(tmp_path).forget("layers", "app-", keep=0)
+    assert not (tmp_path / "layers").exists()

@@ -127,11 +127,3 @@ class TestArchives:
         written = first.archive.stat().st_mtime_ns
         assert self.image(cache, "1") == first
         assert first.archive.stat().st_mtime_ns == written
-
-    def test_old_archives_of_changed_sources_go(self, tmp_path: Path) -> None:
-        cache = Cache(tmp_path)
-        images = [self.image(cache, text) for text in "12345"]
-        for age, image in enumerate(images):
-            os.utime(image.archive.parent, (age, age))
-        build._forget_old_conch(cache, images[0])
-        assert [image.archive.exists() for image in images] == [True, False, False, True, True]
