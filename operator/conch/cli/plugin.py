@@ -69,9 +69,9 @@ def explain_command(
 
     explanation = target.run(work)
     if output is not None:
-        print(view.dump(explanation.to_dict(), output))
+        print(view.dump(explanation, output))
     else:
-        view.show_explanation(view.console(), explanation)
+        view.show(lambda out: view.show_explanation(out, explanation))
 
 
 @app.command("top")
@@ -88,9 +88,9 @@ def top_command(
     reading = Target(kubeconfig, context).run(work)
     pools = pool_use(reading)
     if output is not None:
-        print(view.dump([view.plain(p) for p in pools], output))
+        print(view.dump(pools, output))
     else:
-        view.show_top(view.console(), pools)
+        view.show(lambda out: view.show_top(out, pools), wide=True)
         _warn(reading.notes)
 
 
@@ -113,7 +113,9 @@ def list_command(
     if output is not None:
         print(view.dump(lines, output))
     elif lines:
-        view.show_overview(view.console(), lines, with_namespace=where is None)
+        view.show(
+            lambda out: view.show_overview(out, lines, with_namespace=where is None), wide=True
+        )
     else:
         _say("No ModelServices found" + (f" in namespace {where}." if where else "."))
 
@@ -198,7 +200,7 @@ def _confirm(namespace: str, service: str) -> None:
 
 def _farewell(namespace: str, service: str, changes: list[Change]) -> str:
     if not changes:
-        return f"Nothing ran for {namespace}/{service}."
+        return f"{namespace}/{service}: nothing is left to detach."
     lines = [
         "",
         "What runs goes on as ordinary objects. Next:",

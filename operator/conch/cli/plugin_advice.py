@@ -48,9 +48,9 @@ ADVICE: Mapping[Reason, Advice] = {
         (C.ADMITTED,),
         "Replicas that minReplicas or spec.replicas insists on fit on no node; the message says "
         "what stands in the way, pool by pool.",
-        "Free GPUs (who holds them: kubectl conch top), add nodes, allow more pools in "
-        "spec.placement, tolerate the taint in spec.podTemplate.tolerations or in the pool's, or "
-        "lower spec.scaling.minReplicas.",
+        "Free GPUs (who holds them: kubectl conch top), CPU or memory, add nodes, allow more pools "
+        "in spec.placement, tolerate the taint in spec.podTemplate.tolerations or in the pool's, or "
+        "lower spec.scaling.minReplicas or spec.replicas.",
     ),
     R.QUOTA_REFUSED: Advice(
         (C.ADMITTED,),

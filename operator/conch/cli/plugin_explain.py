@@ -1,7 +1,7 @@
 """``explain``: one service with the numbers behind every decision on it. Pure."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from conch.api.conditions import ConditionType, Reason
@@ -26,13 +26,13 @@ NOT_RUNNING = (
 
 @dataclass(frozen=True)
 class ConditionLine:
-    """A condition as its status has it; ``age`` in seconds since its status changed."""
+    """A condition as its status has it; its age is that of its status."""
 
     type: str
     status: str
     reason: str
     message: str
-    age: float
+    age_seconds: float
 
 
 @dataclass(frozen=True)
@@ -56,21 +56,21 @@ class PoolLine:
 
 @dataclass(frozen=True)
 class PodLine:
-    """A replica and what it does; ``age`` in seconds."""
+    """A replica and what it does."""
 
     name: str
     pool: str
     revision: str
     node: str
     state: str
-    age: float
+    age_seconds: float
 
 
 @dataclass(frozen=True)
 class EventLine:
-    """An Event; ``age`` in seconds."""
+    """An Event."""
 
-    age: float
+    age_seconds: float
     type: str
     reason: str
     message: str
@@ -99,10 +99,6 @@ class Explanation:
     events: tuple[EventLine, ...]
     todo: tuple[str, ...]
     notes: tuple[str, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return it for programs."""
-        return asdict(self)
 
 
 def explain(service: Object, reading: Reading, events: Sequence[Object], now: float) -> Explanation:
@@ -167,13 +163,13 @@ def _condition(condition: Object, now: float) -> ConditionLine:
         status=condition["status"],
         reason=condition["reason"],
         message=condition["message"],
-        age=now - event_time({"lastTimestamp": condition["lastTransitionTime"]}),
+        age_seconds=now - event_time({"lastTimestamp": condition["lastTransitionTime"]}),
     )
 
 
 def _event(event: Object, now: float) -> EventLine:
     return EventLine(
-        age=now - event_time(event),
+        age_seconds=now - event_time(event),
         type=event.get("type", "Normal"),
         reason=event.get("reason", ""),
         message=event.get("message", ""),
@@ -187,7 +183,7 @@ def _pod(pod: Pod, now: float) -> PodLine:
         revision=pod.revision,
         node=pod.node or "-",
         state=_state(pod),
-        age=now - pod.created,
+        age_seconds=now - pod.created,
     )
 
 

@@ -1,12 +1,13 @@
 """How answers look: 80 columns, plain where the output is not a terminal."""
 
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import fields, is_dataclass
 from enum import StrEnum
 from typing import Any
 
 import yaml
+from pydantic.alias_generators import to_camel
 from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
@@ -23,16 +24,29 @@ class Format(StrEnum):
     YAML = "yaml"
 
 
-def console() -> Console:
-    """Return where answers go; no colours and 80 columns where that is no terminal."""
-    return Console(highlight=False, emoji=False, markup=False)
+WIDE = 200
+"""Columns of a list that no terminal bounds: no line of it is folded, so that grep finds it."""
 
 
-def dump(data: Any, form: Format) -> str:
-    """Return data for programs."""
+def show(write: Callable[[Console], None], *, wide: bool = False) -> None:
+    """Print what ``write`` writes; plain, without spaces at line ends, where no terminal is."""
+    out = Console(highlight=False, emoji=False, markup=False)
+    if out.is_terminal:
+        write(out)
+        return
+    if wide:
+        out.width = WIDE
+    with out.capture() as captured:
+        write(out)
+    print("\n".join(line.rstrip() for line in captured.get().splitlines()))
+
+
+def dump(answer: Any, form: Format) -> str:
+    """Return an answer for programs."""
+    data = plain(answer)
     if form is Format.JSON:
         return json.dumps(data, indent=2)
-    text: str = yaml.safe_dump(json.loads(json.dumps(data)), sort_keys=False, width=1000)
+    text: str = yaml.safe_dump(data, sort_keys=False, width=1000)
     return text.rstrip()
 
 
@@ -68,7 +82,7 @@ def show_explanation(out: Console, e: Explanation) -> None:
     if e.events:
         _section(out, "Last events")
         for event in e.events:
-            _item(out, f"{age(event.age)} ago  {event.reason}: {event.message}")
+            _item(out, f"{age(event.age_seconds)} ago  {event.reason}: {event.message}")
     for note in e.notes:
         out.print(f"Note: {note}")
     _section(out, "What to do")
@@ -126,7 +140,7 @@ def _show_condition(out: Console, c: ConditionLine) -> None:
     style = "yellow" if c.status == "Unknown" else "green" if fine else "red"
     line = Text(f"  {c.type}: ")
     line.append(c.status, style=style)
-    line.append(f"  {c.reason}, since {age(c.age)}")
+    line.append(f"  {c.reason}, since {age(c.age_seconds)}")
     out.print(line)
     _indented(out, c.message, by=6)
 
@@ -153,8 +167,8 @@ def _show_pools(out: Console, pools: Sequence[PoolLine]) -> None:
 
 def _pod_table(pods: Iterable[PodLine]) -> Table:
     rows = table("  POD", "POOL", "NODE", "AGE", "STATE")
-    for p in sorted(pods, key=lambda p: (p.revision, p.pool, -p.age, p.name)):
-        rows.add_row(f"  {p.name}", p.pool, p.node, age(p.age), p.state)
+    for p in sorted(pods, key=lambda p: (p.revision, p.pool, -p.age_seconds, p.name)):
+        rows.add_row(f"  {p.name}", p.pool, p.node, age(p.age_seconds), p.state)
     return rows
 
 
@@ -186,17 +200,23 @@ def _share(holder: Holder, pool: PoolUse) -> str:
 
 def show_overview(out: Console, lines: Sequence[dict[str, Any]], *, with_namespace: bool) -> None:
     """Print services at a glance."""
-    head = ("NAME", "MODEL", "ANSWER", "WANTED", "WHY", "SCALING", "POOLS")
+    head = ("NAME", "READY", "WHY", "SCALING", "POOLS")
     rows = table(*(("NAMESPACE", *head) if with_namespace else head))
     for line in lines:
         pools = ", ".join(f"{n} {c}" for n, c in line["pools"].items())
         wanted = "?" if line["wanted"] is None else str(line["wanted"])
-        cells = [line["name"], line["model"], str(line["ready"]), wanted]
+        cells = [line["name"], f"{line['ready']}/{wanted}"]
         cells += [line["reason"], line["scaling"], pools or "-"]
         rows.add_row(*([line["namespace"], *cells] if with_namespace else cells))
     out.print(rows)
 
 
-def plain(pool: PoolUse) -> dict[str, Any]:
-    """Return the use of a pool for programs."""
-    return asdict(pool)
+def plain(value: Any) -> Any:
+    """Return an answer for programs: names as the Kubernetes API spells them, whole seconds."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return plain({f.name: getattr(value, f.name) for f in fields(value)})
+    if isinstance(value, dict):
+        return {to_camel(k): plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(v) for v in value]
+    return int(value) if isinstance(value, float) else value
