@@ -118,7 +118,9 @@ def _ready(outcome: Outcome, failure: Failure | None) -> Wish:
     answering = len(_answering(facts))
     wanted = outcome.scaling.replicas if outcome.scaling else facts.spec.scaling.min_replicas
     if answering:
-        return Wish(C.READY, True, Reason.SERVING, f"{answering} of {wanted} replicas answer")
+        # While paused nothing is decided, so only what answers can be told.
+        of = f" of {wanted}" if outcome.scaling else ""
+        return Wish(C.READY, True, Reason.SERVING, f"{answering}{of} replicas answer")
     if wanted == 0 and outcome.scaling is not None and not outcome.plan.shortage:
         return Wish(C.READY, False, Reason.SCALED_TO_ZERO, "no replica is wanted now")
     if facts.fault is not None:
