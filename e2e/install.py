@@ -9,7 +9,9 @@ import yaml
 
 from e2e.cluster.artifacts import Image, ensure_images
 from e2e.cluster.cluster import Cluster, ensure
+from e2e.cluster.local import LocalCluster
 from e2e.cluster.progress import Reporter
+from e2e.cluster.settings import Layout
 from e2e.kubectl import Tools, wait_for
 from e2e.models import ensure_models, models_folder
 
@@ -50,6 +52,9 @@ def install(
             tools.kubectl("wait", "--for=condition=Established", f"crd/{name}", "--timeout=30s")
     with report.step("Conch by Helm"):
         images = ensure_images(report=report)
+        if cluster.local:
+            # The sources may have changed since the cluster came up.
+            LocalCluster(Layout.default(), cluster.bin).load_images(images, report=report)
         values = chart_values(cluster, models, images, tick_seconds=tick_seconds)
         tools.run(
             "helm",
