@@ -1,0 +1,290 @@
+"""The Helm chart, as helm renders it."""
+
+import functools
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from conch import __version__
+from conch.api.crd import KINDS
+from conch.cli.main import CONCH_IMAGE, TRITON_IMAGE, app
+from conch.clients.resources import CHILDREN, RESOURCES
+from conch.handlers.watches import WATCHED
+from e2e.cluster.artifacts import ensure_binaries
+from e2e.cluster.progress import terminal_reporter
+
+ROOT = Path(__file__).resolve().parents[3]
+CHART = ROOT / "charts" / "conch"
+NAMESPACE = "conch-system"
+
+Object = dict[str, Any]
+
+
+@pytest.fixture(scope="session")
+def helm() -> Path:
+    return ensure_binaries({"helm"}, report=terminal_reporter()) / "helm"
+
+
+def call(helm: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([helm, *words], capture_output=True, text=True, check=False, timeout=60)
+
+
+@functools.cache
+def rendered(helm: Path, *settings: str) -> dict[tuple[str, str], Object]:
+    """What a release `conch` would apply, by kind and name."""
+    sets = [word for setting in settings for word in ("--set", setting)]
+    done = call(helm, "template", "conch", str(CHART), "-n", NAMESPACE, *sets)
+    assert done.returncode == 0, done.stderr
+    objects = [o for o in yaml.safe_load_all(done.stdout) if o]
+    return {(o["kind"], o["metadata"]["name"]): o for o in objects}
+
+
+def refused(helm: Path, *settings: str) -> str:
+    sets = [word for setting in settings for word in ("--set", setting)]
+    done = call(helm, "template", "conch", str(CHART), *sets)
+    assert done.returncode != 0, done.stdout
+    return done.stderr
+
+
+def pod_spec(objects: dict[tuple[str, str], Object]) -> Object:
+    spec = objects["Deployment", "conch"]["spec"]["template"]["spec"]
+    assert isinstance(spec, dict)
+    return spec
+
+
+def arguments(objects: dict[tuple[str, str], Object]) -> list[str]:
+    (container,) = pod_spec(objects)["containers"]
+    return [*container["command"], *container["args"]]
+
+
+EVERYTHING = (
+    "podMonitor.enabled=true",
+    "podMonitor.labels.release=prometheus",
+    "networkPolicy.enabled=true",
+    "sources.filePrefixes={/srv/models,/srv/more}",
+    "prometheus.url=http://prometheus.monitoring:9090",
+    "imagePullSecrets[0].name=registry",
+    "podLabels.team=platform",
+    "podAnnotations.note=x",
+    "nodeSelector.zone=a",
+    "tolerations[0].key=nvidia.com/gpu",
+    "tolerations[0].operator=Exists",
+    "priorityClassName=system-cluster-critical",
+    "operator.extraArgs={--log-level=DEBUG}",
+    "operator.env[0].name=HTTPS_PROXY",
+    "operator.env[0].value=http://proxy:3128",
+    "affinity.nodeAffinity.x=y",
+    "topologySpreadConstraints[0].maxSkew=1",
+    "serviceAccount.annotations.role=r",
+)
+
+
+@pytest.mark.parametrize("settings", [(), EVERYTHING], ids=["defaults", "everything"])
+def test_lint_finds_nothing(helm: Path, settings: tuple[str, ...]) -> None:
+    sets = [word for setting in settings for word in ("--set", setting)]
+    done = call(helm, "lint", "--strict", str(CHART), *sets)
+    assert done.returncode == 0, done.stdout
+    assert "WARNING" not in done.stdout + done.stderr
+
+
+def test_every_object_names_release_and_namespace(helm: Path) -> None:
+    cluster_wide = {"ClusterRole", "ClusterRoleBinding"}
+    for (kind, _), body in rendered(helm, *EVERYTHING).items():
+        assert body["metadata"]["labels"]["app.kubernetes.io/instance"] == "conch"
+        wanted = None if kind in cluster_wide else NAMESPACE
+        assert body["metadata"].get("namespace") == wanted
+
+
+def test_the_operator_gets_arguments_that_it_knows(helm: Path) -> None:
+    for settings in ((), EVERYTHING):
+        command, run, *given = arguments(rendered(helm, *settings))
+        assert (command, run) == ("conch", "run")
+        # --help ends the command once all that stands before it was read.
+        done = CliRunner().invoke(app, ["run", *given, "--help"])
+        assert done.exit_code == 0, done.output
+    unknown = CliRunner().invoke(app, ["run", "--no-such-argument", "--help"])
+    assert unknown.exit_code != 0
+
+
+def test_values_reach_the_operator(helm: Path) -> None:
+    given = arguments(rendered(helm, *EVERYTHING, "operator.tickSeconds=2"))
+    assert "--prometheus-url=http://prometheus.monitoring:9090" in given
+    assert "--file-source-prefix=/srv/models" in given
+    assert "--file-source-prefix=/srv/more" in given
+    assert "--tick-seconds=2" in given
+    assert not [a for a in arguments(rendered(helm)) if a.startswith("--prometheus-url")]
+
+
+def test_defaults_are_those_of_the_command_line(helm: Path) -> None:
+    given = arguments(rendered(helm))
+    assert f"--triton-image={TRITON_IMAGE}" in given
+    assert f"--fetch-image={CONCH_IMAGE}" in given
+    assert pod_spec(rendered(helm))["containers"][0]["image"] == CONCH_IMAGE
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    assert chart["appVersion"] == chart["version"] == __version__
+
+
+def test_a_digest_goes_before_the_tag(helm: Path) -> None:
+    digest = "sha256:" + "0" * 64
+    objects = rendered(
+        helm, "image.tag=x", f"image.digest={digest}", "image.repository=r.example/c"
+    )
+    assert pod_spec(objects)["containers"][0]["image"] == f"r.example/c@{digest}"
+    assert f"--fetch-image=r.example/c@{digest}" in arguments(objects)
+
+
+def test_the_pod_keeps_to_the_restricted_standard(helm: Path) -> None:
+    spec = pod_spec(rendered(helm))
+    assert spec["securityContext"]["runAsNonRoot"] is True
+    assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    for container in spec["containers"]:
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+        assert container["resources"]["requests"]
+        assert container["resources"]["limits"]["memory"]
+    assert {next(k for k in v if k != "name") for v in spec["volumes"]} == {"emptyDir"}
+
+
+def rules(objects: dict[tuple[str, str], Object]) -> list[tuple[Object, Object]]:
+    roles = [o for (kind, _), o in objects.items() if kind in ("ClusterRole", "Role")]
+    return [(role, rule) for role in roles for rule in role["rules"]]
+
+
+def allowed(objects: dict[tuple[str, str], Object], kind: str) -> set[str]:
+    """What the operator's own roles let it do to objects of a kind."""
+    resource = RESOURCES[kind]
+    own = {("ClusterRole", "conch"), ("Role", "conch-leader")}
+    return {
+        verb
+        for role, rule in rules({key: o for key, o in objects.items() if key in own})
+        if role
+        for verb in rule["verbs"]
+        if resource.group in rule["apiGroups"] and resource.plural in rule["resources"]
+    }
+
+
+def test_no_role_has_a_wildcard_or_reads_secrets(helm: Path) -> None:
+    found = rules(rendered(helm, *EVERYTHING))
+    assert found
+    for role, rule in found:
+        for part in ("apiGroups", "resources", "verbs"):
+            assert not [w for w in rule[part] if "*" in w], role["metadata"]["name"]
+        assert not {"secrets", "pods/exec", "roles", "clusterroles"} & set(rule["resources"])
+
+
+@pytest.mark.parametrize("kind", sorted({*WATCHED, *CHILDREN}))
+def test_the_operator_may_watch_what_it_watches(helm: Path, kind: str) -> None:
+    assert allowed(rendered(helm), kind) >= {"get", "list", "watch"}
+
+
+@pytest.mark.parametrize("kind", CHILDREN)
+def test_the_operator_may_make_children(helm: Path, kind: str) -> None:
+    assert allowed(rendered(helm), kind) >= {"create", "patch", "delete"}
+
+
+def test_the_operator_may_do_no_more_than_it_does(helm: Path) -> None:
+    objects = rendered(helm)
+    assert allowed(objects, "Pod") == {"get", "list", "watch", "patch", "delete"}
+    assert allowed(objects, "Node") == {"get", "list", "watch"}
+    assert allowed(objects, "Event") == {"create"}
+    assert allowed(objects, "ModelService") == {"get", "list", "watch"}
+    assert allowed(objects, "Lease") == {"create", "get", "update"}
+
+
+def test_volumes_are_touched_only_where_file_sources_are_allowed(helm: Path) -> None:
+    assert allowed(rendered(helm), "PersistentVolume") == set()
+    with_files = rendered(helm, "sources.filePrefixes={/srv/models}")
+    assert allowed(with_files, "PersistentVolume") >= {"list", "watch", "create", "patch", "delete"}
+
+
+def test_the_lease_is_the_one_that_the_role_names(helm: Path) -> None:
+    objects = rendered(helm, "operator.leaseName=other")
+    assert "--lease-name=other" in arguments(objects)
+    names = [r["resourceNames"] for _, r in rules(objects) if "resourceNames" in r]
+    assert names == [["other"]]
+
+
+def test_bindings_are_for_the_account_that_the_pod_has(helm: Path) -> None:
+    for settings in ((), ("serviceAccount.create=false", "serviceAccount.name=mine")):
+        objects = rendered(helm, *settings)
+        account = pod_spec(objects)["serviceAccountName"]
+        bindings = [o for (kind, _), o in objects.items() if kind.endswith("Binding")]
+        subject = {"kind": "ServiceAccount", "name": account, "namespace": NAMESPACE}
+        assert [b["subjects"] for b in bindings] == [[subject], [subject]]
+        assert (("ServiceAccount", account) in objects) == (not settings)
+
+
+def test_parts_can_be_left_out(helm: Path) -> None:
+    objects = rendered(helm, "rbac.create=false", "aggregateRoles=false")
+    assert {kind for kind, _ in objects} == {"ServiceAccount", "Deployment"}
+
+
+def test_users_get_services_and_models_but_not_pools_and_catalogue(helm: Path) -> None:
+    objects = rendered(helm)
+    edit = objects["ClusterRole", "conch-edit"]
+    assert edit["metadata"]["labels"]["rbac.authorization.k8s.io/aggregate-to-edit"] == "true"
+    changed = {resource for rule in edit["rules"] for resource in rule["resources"]}
+    assert changed == {"modelservices", "models", "modelservices/scale"}
+    view = objects["ClusterRole", "conch-view"]
+    assert {v for rule in view["rules"] for v in rule["verbs"]} == {"get", "list", "watch"}
+
+
+def test_pod_monitor_gives_series_the_labels_that_queries_group_by(helm: Path) -> None:
+    monitor = rendered(helm, *EVERYTHING)["PodMonitor", "conch-models"]
+    assert monitor["metadata"]["labels"]["release"] == "prometheus"
+    kept = set(monitor["spec"]["podTargetLabels"])
+    assert kept >= {"conch.dev/service", "conch.dev/revision", "conch.dev/pool"}
+    (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+    assert endpoint["port"] == "metrics"
+
+
+REFUSED = [
+    ("replicas=some", "at '/replicas': got string, want integer"),
+    ("operator.tickseconds=2", "additional properties 'tickseconds' not allowed"),
+    ("operator.tickSeconds=0", "at '/operator/tickSeconds': minimum: got 0, want 0.2"),
+    ("prometheus.url=prometheus:9090", "at '/prometheus/url': 'prometheus:9090' does not match"),
+    ("sources.filePrefixes={models}", "at '/sources/filePrefixes/0': 'models' does not match"),
+    ("image.pullPolicy=Sometimes", "at '/image/pullPolicy': value must be one of"),
+    ("podMonitor.interval=5", "at '/podMonitor/interval': got number, want string"),
+    ("image.digest=abc", "at '/image/digest': 'abc' does not match"),
+    ("serviceAccount.create=false", "Give serviceAccount.name"),
+]
+
+
+@pytest.mark.parametrize(("setting", "words"), REFUSED, ids=[s for s, _ in REFUSED])
+def test_wrong_values_are_refused_in_words(helm: Path, setting: str, words: str) -> None:
+    assert words in refused(helm, setting)
+
+
+def test_every_value_is_in_the_schema_and_documented_by_its_own_line() -> None:
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    schema = yaml.safe_load((CHART / "values.schema.json").read_text())
+    assert set(values) == set(schema["properties"]) - {"global"}
+    for name, part in values.items():
+        inner = schema["properties"][name].get("properties")
+        if inner is not None:
+            assert set(part) == set(inner), name
+
+
+def test_crds_are_those_of_the_repository() -> None:
+    wanted = {p.name: p.read_bytes() for p in (ROOT / "crds").iterdir()}
+    shipped = {p.name: p.read_bytes() for p in (CHART / "crds").iterdir()}
+    assert shipped == wanted, "run `make crds`"
+
+
+def test_a_packaged_chart_holds_crds_outside_the_release(helm: Path, tmp_path: Path) -> None:
+    # What stands under crds/ is installed once, and never removed by helm uninstall.
+    assert call(helm, "package", str(CHART), "-d", str(tmp_path)).returncode == 0
+    (package,) = tmp_path.glob("*.tgz")
+    shown = call(helm, "template", "conch", str(package), "--include-crds").stdout
+    objects = [d for d in yaml.safe_load_all(shown) if d]
+    names = {d["metadata"]["name"] for d in objects if d["kind"] == "CustomResourceDefinition"}
+    assert names == {kind.crd_name for kind in KINDS}
+    assert "CustomResourceDefinition" not in {kind for kind, _ in rendered(helm)}
