@@ -3,7 +3,6 @@
 Real API server, controllers and scheduler; nodes and pods are simulated.
 """
 
-import contextlib
 import sys
 from collections.abc import Iterator
 
@@ -12,18 +11,12 @@ import pytest
 from tests.kit.scenario import in_use
 from tests.kit.sweep import Lane, lane, sweep, undisturbed
 
-OPTIONS = (
-    *("--triton-image", "nvcr.io/nvidia/tritonserver:24.10-py3"),
-    *("--fetch-image", "ghcr.io/conch-dev/conch:test"),
-)
-
 
 @pytest.fixture(scope="module")
-def lanes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Lane]]:
+def lanes(simulated_lane: Lane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Lane]]:
     """Two of them: one for each core that a small machine has."""
-    with contextlib.ExitStack() as stack:
-        directories = [tmp_path_factory.mktemp(f"lane-{i}") for i in (1, 2)]
-        yield [stack.enter_context(lane(d, OPTIONS)) for d in directories]
+    with lane(tmp_path_factory.mktemp("second-lane")) as second:
+        yield [simulated_lane, second]
 
 
 def test_every_write_is_a_safe_place_to_die(

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from conch.api.names import GATE, GROUP, LABEL_SERVICE, LABEL_SERVING, SERVING
 from tests.kit.client import Client, Object
@@ -88,11 +89,22 @@ class Scenario:
     def _services(self) -> str:
         return f"{CONCH}/namespaces/{self.namespace}/modelservices"
 
-    def create(self, replicas: int) -> None:
-        """Create model and service; return once its replicas are there."""
-        self.client.create(f"{CONCH}/namespaces/{self.namespace}/models", model())
-        self.client.create(self._services, model_service(replicas=replicas))
-        self.wait(lambda: self.settled(replicas), f"{replicas} replicas")
+    @property
+    def model(self) -> Object:
+        """The manifest of the model."""
+        return model()
+
+    def create(
+        self, replicas: int, *, wait: bool = True, with_model: bool = True, **spec: Any
+    ) -> None:
+        """Create model and service, ``spec`` over its own; return once its replicas are there."""
+        if with_model:
+            self.client.create(f"{CONCH}/namespaces/{self.namespace}/models", self.model)
+        service = model_service(replicas=replicas)
+        service["spec"] |= spec
+        self.client.create(self._services, service)
+        if wait:
+            self.wait(lambda: self.settled(replicas), f"{replicas} replicas")
 
     def scale(self, replicas: int) -> None:
         """Ask for so many replicas; return once they are there."""
@@ -106,15 +118,27 @@ class Scenario:
 
     def settled(self, replicas: int) -> bool:
         """Tell whether the service has just so many replicas, all ready, and no work is open."""
-        service = self.client.find(self.service)
-        if service is None or not says_ready(service, replicas):
+        if not self.says_ready(replicas):
             return False
         pods = self._owned("/api/v1", "pods")
         sets = self._owned("/apis/apps/v1", "replicasets")
+        service = self.client.get(self.service)
         return (
-            len(pods) == replicas
+            condition(service, "Reconciling").get("status") == "False"
+            and len(pods) == replicas
             and all(in_use(p) and "deletionTimestamp" not in p["metadata"] for p in pods)
             and not any(gated(s) for s in sets)
+        )
+
+    def says_ready(self, replicas: int) -> bool:
+        """Tell whether the status, up to date, reports just so many ready replicas."""
+        service = self.client.find(self.service)
+        status = service.get("status", {}) if service else {}
+        return (
+            service is not None
+            and status.get("observedGeneration") == service["metadata"]["generation"]
+            and status.get("replicas") == status.get("readyReplicas") == replicas
+            and condition(service, "Ready").get("status") == "True"
         )
 
     def empty(self) -> bool:
@@ -147,7 +171,12 @@ class Scenario:
         self.wait(quiet, "the operator at rest")
 
     def wait(
-        self, condition: Callable[[], bool], what: str, *, timeout: float = 60, revive: bool = True
+        self,
+        condition: Callable[[], object],
+        what: str,
+        *,
+        timeout: float = 60,
+        revive: bool = True,
     ) -> None:
         """Return once the condition holds; AssertionError with what was going on if it won't."""
         deadline = time.monotonic() + timeout
@@ -160,18 +189,6 @@ class Scenario:
     def _stuck(self, what: str) -> str:
         writes = "\n".join(map(str, self.proxy.writes[-20:]))
         return f"never reached: {what}\nlast writes:\n{writes}\nlog:\n{self.operator.tail()}"
-
-
-def says_ready(service: Object, replicas: int) -> bool:
-    """Tell whether the status, up to date with the spec, reports just so many ready replicas."""
-    status = service.get("status", {})
-    return (
-        status.get("observedGeneration") == service["metadata"]["generation"]
-        and status.get("replicas") == replicas
-        and status.get("readyReplicas") == replicas
-        and condition(service, "Ready").get("status") == "True"
-        and condition(service, "Reconciling").get("status", "False") == "False"
-    )
 
 
 def gated(replica_set: Object) -> bool:

@@ -6,6 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 from tests.kit.control_plane import Cluster
 from tests.kit.faults import Kill, at_write
 from tests.kit.fleet import simulated
@@ -30,8 +32,12 @@ class Lane:
         return Scenario(self.cluster.client, self.proxy, self.operator, namespace)
 
 
+# Short, so that tests see what the regular lists put right.
+_OPTIONS = ("--relist-seconds", "5")
+
+
 @contextlib.contextmanager
-def lane(directory: Path, options: Sequence[str] = ()) -> Iterator[Lane]:
+def lane(directory: Path, options: Sequence[str] = _OPTIONS) -> Iterator[Lane]:
     """Start a simulated cluster and the operator, reaching it through a proxy."""
     with contextlib.ExitStack() as stack:
         cluster = stack.enter_context(simulated(directory))
@@ -40,6 +46,13 @@ def lane(directory: Path, options: Sequence[str] = ()) -> Iterator[Lane]:
         invocation = Invocation(kubeconfig, directory / "operator.log", options)
         operator = stack.enter_context(Operator(invocation, cluster.client))
         yield Lane(cluster, proxy, operator)
+
+
+@pytest.fixture(scope="session")
+def simulated_lane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lane]:
+    """A simulated cluster with an operator, shared by tests that use namespaces of their own."""
+    with lane(tmp_path_factory.mktemp("lane")) as running:
+        yield running
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,431 @@
+"""``kubectl conch`` as a user runs it, beside the operator, on a real API server.
+
+Controllers (garbage collection among them) and scheduler are real, nodes and pods simulated.
+"""
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from conch.api.names import API_VERSION, GATE, LABEL_MANAGED_BY, LABEL_SERVICE, LABEL_SERVING
+from tests.kit.client import Client, Object
+from tests.kit.control_plane import ROOT, Cluster, condition
+from tests.kit.fleet import model, model_service, simulated
+from tests.kit.operator import LEASE_NAMESPACE, Invocation, Operator
+from tests.kit.proxy import wait_for
+
+OPTIONS = ("--triton-image", "triton.example/triton:1", "--fetch-image", "conch.example/conch:1")
+CONCH = f"/apis/{API_VERSION}"
+CHILDREN = {
+    "replicasets": "/apis/apps/v1",
+    "controllerrevisions": "/apis/apps/v1",
+    "poddisruptionbudgets": "/apis/policy/v1",
+    "services": "/api/v1",
+    "serviceaccounts": "/api/v1",
+    "configmaps": "/api/v1",
+    "pods": "/api/v1",
+}
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """A simulated cluster with a running operator."""
+
+    cluster: Cluster
+    operator: Operator
+
+    @property
+    def client(self) -> Client:
+        return self.cluster.client
+
+    def conch(
+        self, *words: str, kubeconfig: Path | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "conch.cli.plugin", *words],
+            env={
+                "PYTHONPATH": str(ROOT / "operator"),
+                "PATH": "/usr/bin:/bin",
+                "HOME": "/nonexistent",
+                "KUBECONFIG": str(kubeconfig or self.cluster.kubeconfig),
+            },
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=90,
+            check=False,
+        )
+
+    def ok(self, *words: str, kubeconfig: Path | None = None) -> str:
+        done = self.conch(*words, kubeconfig=kubeconfig)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def path(self, namespace: str, name: str) -> str:
+        return f"{CONCH}/namespaces/{namespace}/modelservices/{name}"
+
+    def serve(self, namespace: str, name: str, replicas: int) -> None:
+        """Apply a service and return once it has its replicas."""
+        self.client.apply(f"{CONCH}/namespaces/{namespace}/models/digits", model())
+        self.client.apply(self.path(namespace, name), model_service(name, replicas=replicas))
+        self.wait_ready(namespace, name, replicas)
+
+    def wait_ready(self, namespace: str, name: str, replicas: int) -> None:
+        path = self.path(namespace, name)
+        wait_for(
+            lambda: says_ready(self.client.get(path), replicas), f"{name} is ready", timeout=60
+        )
+
+    def children(self, namespace: str, service: str) -> dict[str, Object]:
+        """Return all that carries the service's label, by kind and name."""
+        return {
+            f"{plural}/{item['metadata']['name']}": item
+            for plural, prefix in CHILDREN.items()
+            for item in self.client.items(
+                f"{prefix}/namespaces/{namespace}/{plural}?labelSelector={LABEL_SERVICE}={service}"
+            )
+        }
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    directory = tmp_path_factory.mktemp("plugin")
+    with simulated(directory / "cluster") as cluster:
+        invocation = Invocation(cluster.kubeconfig, directory / "operator.log", OPTIONS)
+        with Operator(invocation, cluster.client) as operator:
+            yield Fleet(cluster, operator)
+
+
+@pytest.fixture
+def namespace(fleet: Fleet) -> Iterator[str]:
+    """An empty namespace; its services are gone afterwards, so that the GPUs are free again."""
+    name = fleet.cluster.new_namespace()
+    yield name
+    if not fleet.operator.alive:
+        fleet.operator.start()
+    for kind in ("modelservices", "replicasets"):
+        prefix = CONCH if kind == "modelservices" else "/apis/apps/v1"
+        for item in fleet.client.items(f"{prefix}/namespaces/{name}/{kind}"):
+            fleet.client.delete(f"{prefix}/namespaces/{name}/{kind}/{item['metadata']['name']}")
+    pods = f"/api/v1/namespaces/{name}/pods"
+    wait_for(lambda: not fleet.client.items(pods), "the GPUs are free", timeout=60)
+
+
+def test_explain_a_service_that_is_well(fleet: Fleet, namespace: str) -> None:
+    fleet.serve(namespace, "digits", 4)
+    text = fleet.ok("explain", "digits", "-n", namespace)
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "\x1b" not in text
+    status = fleet.client.get(fleet.path(namespace, "digits"))["status"]
+    for told in status["conditions"]:
+        assert f"{told['type']}: {told['status']}  {told['reason']}" in text
+    assert status["revision"] in text
+    assert "4 answer, 4 placed, 4 wanted" in text
+    rows = [line.split() for line in lines]
+    assert ["a100", "NVIDIA-A100", "3/3", "0/3", "0", "1", "GPU,", "1", "CPU,", "1", "GiB"] in rows
+    assert ["t4", "Tesla-T4", "1/1", "2/3", "2", "1", "GPU,", "1", "CPU,", "1", "GiB"] in rows
+    assert sum(row[-1:] == ["serves"] for row in rows) == 4
+    assert lines[-2:] == ["What to do", "  - Nothing: all is as wanted."]
+
+
+def test_explain_names_what_is_short_and_what_to_do(fleet: Fleet, namespace: str) -> None:
+    fleet.client.apply(f"{CONCH}/namespaces/{namespace}/models/digits", model())
+    body = model_service(replicas=8, minReplicas=8)
+    fleet.client.apply(fleet.path(namespace, "digits"), body)
+    fleet.wait_ready(namespace, "digits", 6)
+    facts = json.loads(fleet.ok("explain", "digits", "-n", namespace, "-o", "json"))
+    assert {p["pool"]: (p["freeGpus"], p["room"]) for p in facts["pools"]} == {
+        "a100": (0, 0),
+        "t4": (0, 0),
+    }
+    assert all("GPU" in p["says"] for p in facts["pools"])
+    assert any(t.startswith("InsufficientCapacity: ") for t in facts["todo"])
+    assert (
+        yaml.safe_load(fleet.ok("explain", "digits", "-n", namespace, "-o", "yaml"))["ready"] == 6
+    )
+
+
+def test_explain_a_service_without_its_model(fleet: Fleet, namespace: str) -> None:
+    path = fleet.path(namespace, "digits")
+    fleet.client.apply(path, model_service(replicas=1))
+    wait_for(
+        lambda: condition(fleet.client.get(path), "Loaded").get("reason") == "ModelNotFound",
+        "the missing model is told",
+    )
+    text = fleet.ok("explain", "digits", "-n", namespace)
+    todo = text.partition("What to do")[2]
+    assert "Apply it, or correct spec.model" in " ".join(todo.split())
+
+
+def test_explain_tells_that_no_operator_runs(fleet: Fleet, namespace: str) -> None:
+    fleet.serve(namespace, "digits", 1)
+    stop_operator(fleet)
+    todo = fleet.ok("explain", "digits", "-n", namespace).partition("What to do")[2]
+    assert "No operator runs now" in todo
+
+
+def test_top_and_list(fleet: Fleet, namespace: str) -> None:
+    fleet.serve(namespace, "digits", 4)
+    pools = {p["pool"]: p for p in json.loads(fleet.ok("top", "-o", "json"))}
+    assert (pools["a100"]["gpus"], pools["a100"]["used"], pools["a100"]["free"]) == (3, 3, 0)
+    holder = {"name": f"{namespace}/digits", "service": True, "pods": 1, "gpus": 1}
+    assert pools["t4"]["holders"] == [holder]
+    assert f"{namespace}/digits" in fleet.ok("top")
+    row = next(r for r in fleet.ok("list", "-A").splitlines() if r.startswith(namespace)).split()
+    assert row[1:4] == ["digits", "4/4", "Serving"]
+    assert "No ModelServices" in fleet.conch("list", "-n", "default").stderr
+
+
+def test_a_paused_service_stays_as_it_is(fleet: Fleet, namespace: str) -> None:
+    fleet.serve(namespace, "digits", 1)
+    path = fleet.path(namespace, "digits")
+    assert "paused" in fleet.ok("pause", "digits", "-n", namespace)
+    fleet.client.merge(path, {"spec": {"replicas": 3}})
+
+    def seen() -> bool:
+        service = fleet.client.get(path)
+        generation = service["metadata"]["generation"]
+        paused = condition(service, "ScalingActive").get("reason") == "Paused"
+        return bool(paused and service["status"]["observedGeneration"] == generation)
+
+    wait_for(seen, "the operator has seen both")
+    pods = [k for k in fleet.children(namespace, "digits") if k.startswith("pods/")]
+    assert len(pods) == 1
+    assert "resumed" in fleet.ok("resume", "digits", "-n", namespace)
+    fleet.wait_ready(namespace, "digits", 3)
+
+
+def test_detached_replicas_outlive_their_service(fleet: Fleet, namespace: str) -> None:
+    fleet.serve(namespace, "digits", 2)
+    fleet.serve(namespace, "other", 1)
+    before = fleet.children(namespace, "digits")
+    assert {k.partition("/")[0] for k in before} == set(CHILDREN)
+    said = fleet.ok("detach", "digits", "-n", namespace, "--yes")
+    assert said.count("owner reference removed") == len(before) - 2  # all but the pods
+    for name in before:
+        assert name.partition("/")[2] in said
+    assert "nothing is left to detach" in fleet.ok("detach", "digits", "-n", namespace, "--yes")
+    again = fleet.conch("resume", "digits", "-n", namespace)
+    assert again.returncode == 1
+    assert "was detached" in again.stderr
+
+    for name in ("digits", "other"):
+        fleet.client.delete(fleet.path(namespace, name))
+    # That the other's children go shows that the garbage collector has been there.
+    wait_for(lambda: not fleet.children(namespace, "other"), "garbage is collected", timeout=60)
+    after = fleet.children(namespace, "digits")
+    assert uids(after) == uids(before)
+    assert all(in_use(body) for name, body in after.items() if name.startswith("pods/"))
+    assert not any(LABEL_MANAGED_BY in body["metadata"]["labels"] for body in after.values())
+
+
+def test_a_detached_replica_that_is_lost_comes_back(fleet: Fleet, namespace: str) -> None:
+    """Also where the operator died while the template was gated."""
+    fleet.serve(namespace, "digits", 2)
+    stop_operator(fleet)
+    sets = f"/apis/apps/v1/namespaces/{namespace}/replicasets"
+    (live,) = fleet.client.items(sets)
+    gated = {"spec": {"template": {"spec": {"schedulingGates": [{"name": GATE}]}}}}
+    fleet.client.merge(f"{sets}/{live['metadata']['name']}", gated)
+    first, second = pods_of(fleet, namespace)
+    fleet.client.delete(pod_path(first))
+    wait_for(lambda: any(is_gated(p) for p in pods_of(fleet, namespace)), "a gated replacement")
+
+    said = fleet.ok("detach", "digits", "-n", namespace, "--yes")
+    assert "scheduling gate removed from its template" in said
+    assert "scheduling gate lifted" in said
+    serving(fleet, namespace, 2)
+    fleet.client.delete(pod_path(second))
+    gone = second["metadata"]["uid"]
+    wait_for(lambda: gone not in pod_uids(fleet, namespace), "the second is gone")
+    serving(fleet, namespace, 2)
+
+
+def test_detach_gives_a_draining_replica_its_traffic_back(fleet: Fleet, namespace: str) -> None:
+    fleet.serve(namespace, "digits", 1)
+    stop_operator(fleet)
+    (pod,) = pods_of(fleet, namespace)
+    fleet.client.merge(pod_path(pod), {"metadata": {"labels": {"conch.dev/serving": None}}})
+    assert "traffic given back" in fleet.ok("detach", "digits", "-n", namespace, "--yes")
+    serving(fleet, namespace, 1)
+
+
+def test_detach_asks_first(fleet: Fleet, namespace: str) -> None:
+    fleet.serve(namespace, "digits", 1)
+    asked = fleet.conch("detach", "digits", "-n", namespace)
+    assert asked.returncode == 1
+    assert "can't be taken back" in asked.stderr
+    service = fleet.client.get(fleet.path(namespace, "digits"))
+    assert "annotations" not in service["metadata"]
+
+
+def test_a_user_of_one_namespace_gets_what_may_be_read(
+    fleet: Fleet, namespace: str, tmp_path: Path
+) -> None:
+    fleet.serve(namespace, "digits", 1)
+    kubeconfig = limited_user(fleet, namespace, tmp_path)
+    facts = json.loads(
+        fleet.ok("explain", "digits", "-n", namespace, "-o", "json", kubeconfig=kubeconfig)
+    )
+    assert [p["state"] for p in facts["pods"]] == ["serves"]
+    assert facts["operator"].startswith("unknown")
+    assert any("Node" in note for note in facts["notes"])
+    # In its context the namespace need not be named.
+    assert "digits" in fleet.ok("list", kubeconfig=kubeconfig)
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "told"),
+    [
+        (("explain", "nope"), 1, "modelservice 'nope' not found in namespace 'default'"),
+        (("explain",), 2, "Missing argument"),
+        (("frobnicate",), 2, "No such command"),
+        (("top", "--kubeconfig", "/nowhere"), 1, "kubeconfig can't be used"),
+        (("top", "--context", "nowhere"), 1, "kubeconfig can't be used"),
+    ],
+)
+def test_errors_are_for_people(
+    fleet: Fleet, words: tuple[str, ...], status: int, told: str
+) -> None:
+    done = fleet.conch(*words)
+    assert done.returncode == status
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_cluster_without_conch_is_told(cluster_without_conch: Callable[[], str]) -> None:
+    assert "apply crds/ first" in cluster_without_conch()
+
+
+@pytest.fixture
+def cluster_without_conch(fleet: Fleet, tmp_path: Path) -> Callable[[], str]:
+    """Run a command against a server that knows no path."""
+    import http.server
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = b'{"kind":"Status","message":"the server could not find the resource"}'
+            self.send_response(404)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    def ask() -> str:
+        with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            path = tmp_path / "kubeconfig"
+            path.write_text(kubeconfig_of(f"http://127.0.0.1:{server.server_port}", {}, {}))
+            done = fleet.conch("list", kubeconfig=path)
+            server.shutdown()
+        assert done.returncode == 1
+        return done.stderr
+
+    return ask
+
+
+def stop_operator(fleet: Fleet) -> None:
+    """Stop the operator for good: its lease is given back."""
+    assert fleet.operator.stop() == 0
+    leases = f"/apis/coordination.k8s.io/v1/namespaces/{LEASE_NAMESPACE}/leases"
+    assert not any(lease["spec"].get("holderIdentity") for lease in fleet.client.items(leases))
+
+
+def says_ready(service: Object, replicas: int) -> bool:
+    """Tell whether the status is of the newest spec, and all of so many replicas answer."""
+    status = service.get("status", {})
+    return (
+        status.get("observedGeneration") == service["metadata"]["generation"]
+        and status.get("replicas") == status.get("readyReplicas") == replicas
+        and condition(service, "Reconciling").get("status") == "False"
+    )
+
+
+def in_use(pod: Object) -> bool:
+    """Tell whether a pod is ready and selected by its Service."""
+    labelled = pod["metadata"]["labels"].get(LABEL_SERVING) == "on"
+    return labelled and condition(pod, "Ready").get("status") == "True"
+
+
+def uids(bodies: dict[str, Object]) -> dict[str, str]:
+    return {name: body["metadata"]["uid"] for name, body in bodies.items()}
+
+
+def pods_of(fleet: Fleet, namespace: str) -> list[Object]:
+    return fleet.client.items(f"/api/v1/namespaces/{namespace}/pods")
+
+
+def pod_uids(fleet: Fleet, namespace: str) -> set[str]:
+    return {p["metadata"]["uid"] for p in pods_of(fleet, namespace)}
+
+
+def pod_path(pod: Object) -> str:
+    return f"/api/v1/namespaces/{pod['metadata']['namespace']}/pods/{pod['metadata']['name']}"
+
+
+def is_gated(pod: Object) -> bool:
+    return any(g["name"] == GATE for g in pod["spec"].get("schedulingGates", ()))
+
+
+def serving(fleet: Fleet, namespace: str, count: int) -> None:
+    """Return once so many replicas get traffic."""
+
+    def all_serve() -> bool:
+        pods = pods_of(fleet, namespace)
+        return len(pods) == count and all(map(in_use, pods))
+
+    wait_for(all_serve, f"{count} replicas serve", timeout=30)
+
+
+def limited_user(fleet: Fleet, namespace: str, directory: Path) -> Path:
+    """Return the kubeconfig of an account that may read its namespace and nothing else."""
+    core, rbac = f"/api/v1/namespaces/{namespace}", "/apis/rbac.authorization.k8s.io/v1"
+    fleet.client.create(f"{core}/serviceaccounts", {"metadata": {"name": "limited"}})
+    fleet.client.create(
+        f"{rbac}/namespaces/{namespace}/rolebindings",
+        {
+            "metadata": {"name": "limited"},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "limited"},
+            "subjects": [{"kind": "ServiceAccount", "name": "limited", "namespace": namespace}],
+        },
+    )
+    rule = {"apiGroups": ["*"], "resources": ["*"], "verbs": ["get", "list"]}
+    fleet.client.create(
+        f"{rbac}/namespaces/{namespace}/roles", {"metadata": {"name": "limited"}, "rules": [rule]}
+    )
+    asked = fleet.client.create(f"{core}/serviceaccounts/limited/token", {"spec": {}})
+    admin = yaml.safe_load(fleet.cluster.kubeconfig.read_text())
+    server = admin["clusters"][0]["cluster"]
+    authority = {k: v for k, v in server.items() if k.startswith("certificate-authority")}
+    path = directory / "kubeconfig"
+    user = {"token": asked["status"]["token"]}
+    path.write_text(kubeconfig_of(server["server"], authority, user, namespace=namespace))
+    return path
+
+
+def kubeconfig_of(
+    server: str, authority: dict[str, Any], user: dict[str, Any], *, namespace: str = "default"
+) -> str:
+    context = {"cluster": "c", "user": "u", "namespace": namespace}
+    return yaml.safe_dump(
+        {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": "x",
+            "contexts": [{"name": "x", "context": context}],
+            "clusters": [{"name": "c", "cluster": {"server": server, **authority}}],
+            "users": [{"name": "u", "user": user}],
+        }
+    )
