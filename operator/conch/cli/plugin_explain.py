@@ -107,7 +107,7 @@ def explain(service: Object, reading: Reading, events: Sequence[Object], now: fl
     status = service.get("status") or {}
     facts = _facts(service, reading)
     conditions = tuple(_condition(c, now) for c in status.get("conditions") or ())
-    pods = tuple(_pod(p, now) for p in facts.service.pods) if facts else ()
+    pods = facts.service.pods if facts else ()
     return Explanation(
         namespace=metadata["namespace"],
         name=metadata["name"],
@@ -124,7 +124,7 @@ def explain(service: Object, reading: Reading, events: Sequence[Object], now: fl
         operator=_operator(reading),
         conditions=conditions,
         pools=tuple(_pools(facts, reading)) if facts else (),
-        pods=pods,
+        pods=tuple(_pod(p, now, nodes_known=reading.nodes_known) for p in pods),
         events=tuple(_event(e, now) for e in events),
         todo=tuple(_todo(service, conditions, reading)),
         notes=tuple(reading.notes),
@@ -176,21 +176,21 @@ def _event(event: Object, now: float) -> EventLine:
     )
 
 
-def _pod(pod: Pod, now: float) -> PodLine:
+def _pod(pod: Pod, now: float, *, nodes_known: bool) -> PodLine:
     return PodLine(
         name=pod.name,
         pool=pod.pool,
         revision=pod.revision,
         node=pod.node or "-",
-        state=_state(pod),
+        state=_state(pod, lost=pod.lost and nodes_known),
         age_seconds=now - pod.created,
     )
 
 
-def _state(pod: Pod) -> str:
+def _state(pod: Pod, *, lost: bool) -> str:
     if pod.deleting:
         return "ends"
-    if pod.lost:
+    if lost:
         return "its node is gone"
     if pod.node is None:
         return _waiting(pod)
@@ -311,5 +311,7 @@ def _wrong(condition: ConditionLine) -> bool:
     """Tell whether a condition asks for a look: abnormal ones when true, the others when not."""
     if condition.type in (ConditionType.STALLED, ConditionType.RECONCILING):
         return condition.status == "True"
+    if condition.reason == Reason.FIXED_REPLICAS:
+        return False  # as the user wished
     limited = (Reason.AT_MAXIMUM, Reason.LIMITED_BY_CAPACITY, Reason.PARTIAL_METRICS)
     return condition.status != "True" or condition.reason in limited

@@ -1,0 +1,219 @@
+"""What kubectl conch says, from objects alone."""
+
+import io
+import json
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from conch.api.conditions import ConditionType, Reason
+from conch.cli import plugin_view as view
+from conch.cli.plugin_advice import ADVICE
+from conch.cli.plugin_detach import DETACHED_MANAGER, _release
+from conch.cli.plugin_explain import NOT_RUNNING, Explanation, explain
+from conch.cli.plugin_read import Leader, Reading
+from conch.cli.plugin_top import Holder, pool_use
+from conch.provisioning.snapshot import Images
+from conch.reconcile.gather import Gatherer
+from conch.reconcile.settings import Settings
+from conch.reconcile.store import Store
+
+NOW = 1_700_000_000.0  # 2023-11-14T22:13:20Z
+SINCE = "2023-11-14T22:11:20Z"
+GPU = "nvidia.com/gpu"
+ALIVE = Leader("conch-1", 1.0)
+
+Object = dict[str, Any]
+
+
+def meta(name: str, namespace: str | None = "vision", **more: Any) -> Object:
+    where = {"namespace": namespace} if namespace else {}
+    rest = {"uid": f"uid-{name}", "resourceVersion": "1", "creationTimestamp": SINCE}
+    return {"name": name, **where, **rest, **more}
+
+
+def condition(kind: str, status: str, reason: str, message: str = "words") -> Object:
+    return {
+        "type": kind,
+        "status": status,
+        "reason": reason,
+        "message": message,
+        "lastTransitionTime": SINCE,
+    }
+
+
+def service(*conditions: Object, generation: int = 1, **status: Any) -> Object:
+    return {
+        "kind": "ModelService",
+        "metadata": meta("digits", generation=generation),
+        "spec": {"model": {"name": "digits"}, "scaling": {"minReplicas": 1, "maxReplicas": 3}},
+        "status": {"observedGeneration": 1, "conditions": list(conditions), **status},
+    }
+
+
+def node(name: str, *, gpus: int = 4) -> Object:
+    return {
+        "kind": "Node",
+        "metadata": meta(name, None, labels={"pool": "a"}),
+        "status": {
+            "allocatable": {GPU: str(gpus), "cpu": "8", "memory": "8Gi", "pods": "110"},
+            "conditions": [{"type": "Ready", "status": "True"}],
+        },
+    }
+
+
+def pod(
+    name: str, node_name: str, *, gpus: int, namespace: str = "vision", **labels: str
+) -> Object:
+    asked = {"resources": {"limits": {GPU: str(gpus)}}}
+    return {
+        "kind": "Pod",
+        "metadata": meta(name, namespace, labels=labels),
+        "spec": {"nodeName": node_name, "containers": [{"name": "c", **asked}]},
+        "status": {"phase": "Running"},
+    }
+
+
+POOL: Object = {
+    "kind": "GPUPool",
+    "metadata": meta("a100", None),
+    "spec": {"accelerator": "NVIDIA-A100", "nodeSelector": {"pool": "a"}},
+}
+
+
+def reading(*objects: Object, leader: Leader | None = ALIVE) -> Reading:
+    store = Store()
+    for body in objects:
+        store.put(body["kind"], body)
+    settings = Settings(images=Images(triton="t", conch="c"))
+    return Reading(store, Gatherer(store, settings).gather(), leader)
+
+
+def explained(body: Object, *others: Object, leader: Leader | None = ALIVE) -> Explanation:
+    return explain(body, reading(body, *others, leader=leader), [], NOW)
+
+
+def test_every_reason_is_explained() -> None:
+    assert set(ADVICE) == set(Reason)
+    for advice in ADVICE.values():
+        assert advice.on
+        assert set(advice.on) <= set(ConditionType)
+        assert advice.means.endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("told", "todo"),
+    [
+        (condition("Ready", "True", "Serving"), None),
+        (condition("Stalled", "False", "Settled"), None),
+        (condition("ScalingActive", "False", "FixedReplicas"), None),
+        (condition("Loaded", "Unknown", "ModelLoading"), None),
+        (condition("Loaded", "False", "LoadFailed"), "LoadFailed"),
+        (condition("Stalled", "True", "Conflict"), "Conflict"),
+        (condition("ScalingActive", "Unknown", "NoMetrics"), "NoMetrics"),
+        (condition("ScalingActive", "True", "AtMaximum"), "AtMaximum"),
+        (condition("ScalingActive", "False", "Paused"), "Paused"),
+        # A later version's reason: its message has to do.
+        (condition("Loaded", "False", "SomethingNew"), None),
+    ],
+    ids=lambda value: value["reason"] if isinstance(value, dict) else str(value),
+)
+def test_what_to_do(told: Object, todo: str | None) -> None:
+    found = explained(service(told)).todo
+    assert [line.partition(":")[0] for line in found] == ([todo] if todo else [])
+
+
+def test_a_cause_is_told_once_and_with_the_name() -> None:
+    told = [condition(t, "False", "NoReadyReplica") for t in ("Ready", "Loaded")]
+    (todo,) = explained(service(*told)).todo
+    assert "conch.dev/service=digits" in todo
+
+
+def test_a_status_of_an_older_spec_is_told() -> None:
+    (todo,) = explained(service(generation=2)).todo
+    assert "newest spec" in todo
+
+
+@pytest.mark.parametrize("leader", [None, Leader("conch-1", 31.0), Leader("", 1.0)])
+def test_no_living_operator_is_told_first(leader: Leader | None) -> None:
+    body = service(condition("Loaded", "False", "LoadFailed"), generation=2)
+    todo = explained(body, leader=leader).todo
+    assert todo[0] == NOT_RUNNING
+    assert len(todo) == 2
+
+
+def test_top_counts_who_holds_what() -> None:
+    ours = {"app.kubernetes.io/managed-by": "conch", "conch.dev/service": "digits"}
+    (use,) = pool_use(
+        reading(
+            POOL,
+            node("n1"),
+            node("n2"),
+            pod("p1", "n1", gpus=1, **ours),
+            pod("p2", "n2", gpus=1, **ours),
+            pod("train", "n1", gpus=3, namespace="lab"),
+            pod("web", "n1", gpus=0, namespace="lab"),
+        )
+    )
+    assert (use.nodes, use.ready_nodes, use.gpus, use.used, use.free) == (2, 2, 8, 5, 3)
+    assert use.holders == (
+        Holder("pods of lab", service=False, pods=1, gpus=3),
+        Holder("vision/digits", service=True, pods=2, gpus=2),
+    )
+
+
+def test_text_fits_a_terminal_of_80_columns() -> None:
+    long = "a sentence of many words that goes on " * 5 + "and/one/word/" * 20
+    body = service(condition("Loaded", "False", "LoadFailed", long))
+    out = Console(file=io.StringIO(), width=80)
+    view.show_explanation(out, explained(body, POOL, node("n1")))
+    lines = out.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert max(map(len, lines)) <= 80
+    assert "".join("".join(lines).split()).count("and/one/word/") == 20
+
+
+def test_answers_for_programs_are_spelled_as_the_api_does() -> None:
+    explanation = explained(service(condition("Ready", "True", "Serving")), POOL, node("n1"))
+    facts = json.loads(view.dump(explanation, view.Format.JSON))
+    assert facts["conditions"][0]["ageSeconds"] == 120
+    assert facts["wantedRevision"] is None
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(-1, "0s"), (0.4, "0s"), (119, "119s"), (120, "2m"), (7200, "2h"), (172800, "2d")],
+)
+def test_ages(seconds: float, text: str) -> None:
+    assert view.age(seconds) == text
+
+
+def test_a_child_is_freed_of_the_service_and_of_nothing_else() -> None:
+    claim = {"manager": "conch", "operation": "Apply"}
+    body = {
+        "kind": "ConfigMap",
+        "metadata": meta(
+            "digits-1",
+            labels={"app.kubernetes.io/managed-by": "conch"},
+            ownerReferences=[{"uid": "uid-digits"}, {"uid": "another"}],
+            managedFields=[claim, {"manager": "kubectl", "operation": "Update"}],
+        ),
+    }
+    release = _release(body, "uid-digits")
+    changed = release.patch["metadata"]
+    assert changed["ownerReferences"] == [{"uid": "another"}]
+    assert (changed["uid"], changed["resourceVersion"]) == ("uid-digits-1", "1")
+    assert [entry["manager"] for entry in changed["managedFields"]] == [DETACHED_MANAGER, "kubectl"]
+    assert release.done == ("owner reference removed", "label managed-by removed")
+
+
+def test_a_replica_set_at_rest_keeps_the_gates_of_others() -> None:
+    gates = [{"name": "kueue.x-k8s.io/admission"}]
+    body = {
+        "kind": "ReplicaSet",
+        "metadata": meta("digits-1", labels={}),
+        "spec": {"template": {"spec": {"schedulingGates": gates}}},
+    }
+    release = _release(body, "uid-digits")
+    assert release.patch["spec"]["template"]["spec"] == {"schedulingGates": gates}
+    assert release.done == ()
