@@ -37,8 +37,13 @@ _QUANTITY = re.compile(
 class KubeModel(BaseModel):
     """A part of a Kubernetes object: camelCase outside, unknown fields refused, never changed."""
 
+    # A field's docstring is its description, for `kubectl explain` and docs/reference/.
     model_config = ConfigDict(
-        alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True
+        alias_generator=to_camel,
+        populate_by_name=True,
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
     )
 
     def to_dict(self) -> dict[str, Any]:

@@ -91,7 +91,7 @@ KINDS: tuple[Kind, ...] = (
             Column("Available", ".status.readyReplicas", "integer"),
             _READY,
             _WHY,
-            Column("Pools", ".status.pools[*].pool", priority=1),
+            Column("Where", ".status.where", priority=1),
             Column("Scaling", _condition("ScalingActive", "reason"), priority=1),
             Column("Message", _condition("Ready", "message"), priority=1),
             Column("URL", ".status.url", priority=1),

@@ -13,13 +13,16 @@ class PerGPU(KubeModel):
     """The share of a node that comes with each of its GPUs."""
 
     cpu: Quantity | None = None
+    """cores that a replica gets for each GPU, where its variant says nothing"""
     memory: Quantity | None = None
+    """bytes that a replica gets for each GPU, where its variant says nothing"""
 
 
 class GPUPoolSpec(KubeModel):
     """The nodes of a pool and what a GPU there is."""
 
     accelerator: Token
+    """a name of your choice for the kind of GPU; services and profiles refer to it"""
     node_selector: Annotated[
         dict[str, str],
         Field(
@@ -31,12 +34,18 @@ class GPUPoolSpec(KubeModel):
         ),
     ]
     resource_name: Token = DEFAULT_GPU_RESOURCE
+    """the extended resource that stands for one device"""
     per_gpu: Annotated[PerGPU, Field(alias="perGPU")] = PerGPU()
     tolerations: Annotated[list[Opaque], Field(max_length=32)] = []
+    """given to the pods that run here, for taints of GPU nodes"""
     relative_speed: Annotated[float, Field(gt=0)] = 1.0
+    """1 is the speed of a reference; the faster of equally preferred pools comes first"""
     price_per_gpu_hour: Annotated[float | None, Field(ge=0, alias="pricePerGPUHour")] = None
+    """in any one currency; the cheaper of equally fast pools comes first"""
     spot: bool = False
+    """nodes may be taken away at short notice; for people now"""
     edge: bool = False
+    """nodes are away from the data centre; for people now"""
     elastic: Annotated[
         bool, Field(description="a cluster autoscaler adds nodes; pods are not pinned")
     ] = False
@@ -46,8 +55,13 @@ class GPUPoolStatus(KubeModel):
     """Facts about a pool."""
 
     observed_generation: int | None = None
+    """of the spec that the status is about"""
     nodes: int = 0
+    """that the selector matches"""
     gpus: int = 0
+    """allocatable on them"""
     allocated: int = 0
+    """asked for by pods on them"""
     free: int = 0
+    """gpus minus allocated"""
     conditions: list[Condition] = []

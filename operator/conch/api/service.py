@@ -27,7 +27,9 @@ class ModelRef(KubeModel):
     """The model that the service offers."""
 
     kind: ModelKind = ModelKind.MODEL
+    """Model of the service's namespace, or ClusterModel"""
     name: Name
+    """of that object"""
     variant: Annotated[Name | None, Field(description="unset: Conch chooses")] = None
 
 
@@ -35,7 +37,9 @@ class Objective(KubeModel):
     """What callers are promised."""
 
     p99: Duration | None = None
+    """latency of a request that callers are promised, 99 of 100 times"""
     min_accuracy: float | None = None
+    """no variant below it is chosen"""
 
 
 class Scaling(KubeModel):
@@ -51,7 +55,9 @@ class Scaling(KubeModel):
     }
 
     min_replicas: Annotated[int, Field(ge=0, le=10000)] = 1
+    """never fewer; insisted on where GPUs are short"""
     max_replicas: Annotated[int | None, Field(ge=1, le=10000)] = None
+    """never more; unset: as many as minReplicas"""
     window: Annotated[Duration, Field(description="over which rates are measured")] = "60s"
     scale_down_window: Annotated[
         Duration, Field(description="the way down follows the highest wish in this time")
@@ -80,30 +86,45 @@ class Placement(KubeModel):
     """Where replicas may run; empty lists mean anywhere. Earlier entries are preferred."""
 
     accelerators: Annotated[list[Token], Field(max_length=32)] = []
+    """names that GPUPools give their accelerator"""
     pools: Annotated[list[Name], Field(max_length=32)] = []
+    """names of GPUPools"""
 
 
 class PodTemplate(KubeModel):
     """What the pods of the service carry besides what Conch writes."""
 
     labels: dict[str, str] = {}
+    """of pods; those of conch.dev are Conch's"""
     annotations: dict[str, str] = {}
+    """of pods"""
     tolerations: Annotated[list[Opaque], Field(max_length=64)] = []
+    """besides the pool's"""
     env: Annotated[list[Opaque], Field(max_length=256)] = []
+    """of Triton's container"""
     image_pull_secrets: Annotated[list[Opaque], Field(max_length=32)] = []
+    """for private registries"""
     node_selector: dict[str, str] = {}
+    """narrows the pool's nodes further"""
     runtime_class_name: str | None = None
+    """such as nvidia"""
     priority_class_name: str | None = None
+    """of the pods"""
     service_account_name: str | None = None
+    """unset: one without rights, made for the service"""
     volumes: Annotated[list[Opaque], Field(max_length=64)] = []
+    """more of them"""
     volume_mounts: Annotated[list[Opaque], Field(max_length=64)] = []
+    """in Triton's container"""
 
 
 class Triton(KubeModel):
     """The server: image and arguments; the installation's default where unset."""
 
     image: Token | None = None
+    """a revision keeps the one that it began with"""
     args: Annotated[list[str], Field(max_length=64)] = []
+    """added to Triton's command line"""
 
 
 class ModelServiceSpec(KubeModel):
@@ -121,8 +142,10 @@ class ModelServiceSpec(KubeModel):
         ),
     ] = None
     priority: Annotated[int, Field(ge=-1000000, le=1000000)] = 0
+    """where GPUs are short, the greater is served first"""
     placement: Placement = Placement()
     disruption: Disruption = Disruption.PROTECT
+    """Protect: evictions wait for another replica; Allow: no PodDisruptionBudget"""
     pod_template: PodTemplate = PodTemplate()
     triton: Triton = Triton()
 
@@ -131,21 +154,37 @@ class PoolReplicas(KubeModel):
     """Replicas of the service in one pool."""
 
     pool: str
+    """name of the GPUPool"""
     accelerator: str
+    """of the pool"""
     replicas: int
+    """placed there"""
     ready: int
+    """of these, ready"""
 
 
 class ModelServiceStatus(KubeModel):
     """Facts about a service."""
 
     observed_generation: int | None = None
+    """of the spec that the status is about"""
     url: str | None = None
+    """of the KServe v2 protocol over HTTP; gRPC is at port 8001"""
     selector: str | None = None
+    """of the pods, for the scale subresource"""
     replicas: int = 0
+    """that have a place"""
     ready_replicas: int = 0
+    """that get traffic and answer"""
     desired_replicas: int | None = None
+    """that Conch wants now"""
     variant: str | None = None
+    """of the revision with the traffic"""
     revision: str | None = None
+    """that has the traffic"""
     pools: list[PoolReplicas] = []
+    """replicas by pool"""
+    where: Annotated[
+        str | None, Field(description="pools in one text, for kubectl get: a100 x 3, t4 x 1")
+    ] = None
     conditions: list[Condition] = []
