@@ -156,6 +156,7 @@ STATUS = {
     "variant": "fp32",
     "selector": "conch.dev/service=digits",
     "url": "http://digits.vision",
+    "where": "a100 x 1, t4 x 1",
     "pools": [
         {"pool": "a100", "accelerator": "NVIDIA-A100", "replicas": 1, "ready": 1},
         {"pool": "t4", "accelerator": "Tesla-T4", "replicas": 1, "ready": 0},
@@ -205,6 +206,7 @@ def test_kubectl_get_shows_what_matters(cluster: Cluster, namespace: str) -> Non
         "REASON": "Serving",
     }
     wide = table(cluster.kubectl.ok("get", "msvc", "-n", namespace, "-o", "wide"))
+    assert wide["WHERE"] == "a100 x 1, t4 x 1"
     assert wide["MESSAGE"] == "1 of 2 replicas answer"
 
 

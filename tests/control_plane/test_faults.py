@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from conch.api.conditions import Reason
 from tests.kit.client import Object
 from tests.kit.control_plane import condition
 from tests.kit.faults import Answer, on
@@ -45,7 +46,7 @@ def uids(scenario: Scenario) -> set[str]:
     return {p["metadata"]["uid"] for p in scenario.client.items(scenario.pods)}
 
 
-def await_condition(scenario: Scenario, kind: str, reason: str) -> str:
+def await_condition(scenario: Scenario, kind: str, reason: Reason) -> str:
     """Return the message once a condition has this reason."""
 
     def found() -> Object:
@@ -116,7 +117,7 @@ def test_what_others_add_is_left_alone(scenario: Scenario) -> None:
 def test_a_model_that_comes_later(scenario: Scenario) -> None:
     models = f"{CONCH}/namespaces/{scenario.namespace}/models"
     scenario.create(1, wait=False, with_model=False)
-    message = await_condition(scenario, "Ready", "ModelNotFound")
+    message = await_condition(scenario, "Ready", Reason.MODEL_NOT_FOUND)
     assert message == "Model 'digits' does not exist; apply it, or correct spec.model.name"
     scenario.client.create(models, scenario.model)
     scenario.wait(lambda: scenario.settled(1), "1 replica")
@@ -126,7 +127,7 @@ def test_a_model_deleted_while_in_use_harms_nothing(scenario: Scenario) -> None:
     scenario.create(2)
     before = uids(scenario)
     scenario.client.delete(f"{CONCH}/namespaces/{scenario.namespace}/models/digits")
-    await_condition(scenario, "Stalled", "ModelNotFound")
+    await_condition(scenario, "Stalled", Reason.MODEL_NOT_FOUND)
     scenario.rest()
     assert uids(scenario) == before
     assert condition(scenario.client.get(scenario.service), "Ready")["status"] == "True"
@@ -140,7 +141,7 @@ def test_a_pool_that_matches_no_node(scenario: Scenario) -> None:
     pools, name = f"{CONCH}/gpupools", f"pool-{scenario.namespace}"
     scenario.client.create(pools, gpu_pool(name, "None-Such"))
     scenario.create(1, wait=False, placement={"pools": [name]})
-    message = await_condition(scenario, "Admitted", "PoolWithoutNodes")
+    message = await_condition(scenario, "Admitted", Reason.POOL_WITHOUT_NODES)
     assert message == f"pool {name}: no node carries {PRODUCT}=None-Such"
     mended = {PRODUCT: POOLS["t4"]}
     scenario.client.merge(f"{pools}/{name}", {"spec": {"nodeSelector": mended}})
@@ -150,7 +151,7 @@ def test_a_pool_that_matches_no_node(scenario: Scenario) -> None:
 
 def test_no_pool_of_that_name(scenario: Scenario) -> None:
     scenario.create(1, wait=False, placement={"pools": ["nowhere"]})
-    message = await_condition(scenario, "Ready", "NoPool")
+    message = await_condition(scenario, "Ready", Reason.NO_POOL)
     assert "placement asks for nowhere" in message
     assert "a100 (NVIDIA-A100), t4 (Tesla-T4)" in message
     scenario.client.merge(scenario.service, {"spec": {"placement": {"pools": ["a100"]}}})
@@ -159,7 +160,7 @@ def test_no_pool_of_that_name(scenario: Scenario) -> None:
 
 def test_more_replicas_than_gpus(scenario: Scenario) -> None:
     scenario.create(8, wait=False)
-    message = await_condition(scenario, "Admitted", "InsufficientGPUs")
+    message = await_condition(scenario, "Admitted", Reason.INSUFFICIENT_CAPACITY)
     assert "2 more replicas fit nowhere" in message
     assert "pool a100, 1 node: 1 x free: only 0 of 1 GPUs" in message
     assert "pool t4, 1 node: 1 x free: only 0 of 1 GPUs" in message
@@ -175,7 +176,7 @@ def test_a_quota_that_refuses_pods(scenario: Scenario) -> None:
     path = f"{quotas}/{quota['metadata']['name']}"
     scenario.wait(lambda: "hard" in scenario.client.get(path).get("status", {}), "the quota")
     scenario.create(2, wait=False)
-    message = await_condition(scenario, "Admitted", "QuotaRefused")
+    message = await_condition(scenario, "Admitted", Reason.QUOTA_REFUSED)
     assert "exceeded quota: one" in message
     scenario.client.merge(path, {"spec": {"hard": {"requests.nvidia.com/gpu": "2"}}})
     scenario.wait(lambda: scenario.settled(2), "2 replicas", timeout=120)

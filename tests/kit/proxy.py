@@ -146,9 +146,9 @@ class FaultProxy:
             self._loop.call_soon_threadsafe(self._back.set)
 
     def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        self._loop.run_until_complete(self._serve())
-        self._loop.close()
+        # A runner cancels, in the end, what still relays.
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(self._serve())
 
     async def _serve(self) -> None:
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=5)

@@ -40,6 +40,7 @@ def service_status(outcome: Outcome, now: str) -> Object:
     facts = outcome.facts
     service = facts.service
     live = [p for p in service.pods if not p.deleting]
+    pools = _pool_replicas(facts, live)
     status = ModelServiceStatus(
         observed_generation=_generation(facts.body),
         url=url(service.key.name, service.key.namespace),
@@ -49,7 +50,8 @@ def service_status(outcome: Outcome, now: str) -> Object:
         desired_replicas=outcome.scaling.replicas if outcome.scaling else None,
         variant=_variant(facts),
         revision=service.serving_revision or outcome.plan.serving_revision,
-        pools=_pool_replicas(facts, live),
+        pools=pools,
+        where=", ".join(f"{p.pool} x {p.replicas}" for p in pools) or None,
         conditions=updated(
             _old_conditions(facts.body),
             service_wishes(outcome),
