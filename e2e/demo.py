@@ -29,10 +29,9 @@ from e2e.services import address_of, apply_samples, pods_of, ready_replicas, ser
 READY_S = 120.0
 SCALE_UP_S = 150.0
 SCALE_DOWN_S = 180.0
-LOADED_REPLICAS = 5
 BATCH = 8
 """Images in one request of the load."""
-RATE_RPS = 16.0
+RATE_RPS = 13.0
 """Requests/s of the load: more than one replica serves, less than the fleet does."""
 
 
@@ -47,7 +46,11 @@ class Demo:
     def show(self, stage: Stage, *words: str) -> None:
         """Show what a user would type, and what it prints."""
         self.console.print(f"[bold cyan]$ kubectl {' '.join(words)}[/]", highlight=False)
-        self.console.print(stage.tools.kubectl(*words).rstrip(), markup=False, highlight=False)
+        self.print(stage.tools.kubectl(*words))
+
+    def print(self, text: str) -> None:
+        """Print a program's output as it is: lines that are too long are the terminal's matter."""
+        self.console.print(text.rstrip(), markup=False, highlight=False, soft_wrap=True)
 
     def title(self, text: str) -> None:
         """Begin a step."""
@@ -143,7 +146,7 @@ def scale(demo: Demo, stage: Stage) -> None:
     described = stage.tools.kubectl("describe", "msvc", DIGITS.name, "-n", DIGITS.namespace)
     demo.console.print(f"[bold cyan]$ kubectl describe msvc {DIGITS.name} | tail[/]")
     events = described[described.index("Events:") :] if "Events:" in described else described
-    demo.console.print(events.rstrip(), markup=False, highlight=False)
+    demo.print(events)
 
 
 def _on_both_nodes(stage: Stage) -> None:
@@ -201,7 +204,7 @@ def finish(demo: Demo, stage: Stage) -> None:
         "make cluster-down    # removes the cluster; nothing stays",
     )
     for line in lines:
-        demo.console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
+        demo.print(f"  {line}")
 
 
 def main() -> int:

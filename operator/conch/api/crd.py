@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from conch.api.base import KubeModel
+from conch.api.base import KubeModel, rule
 from conch.api.model import ModelSpec, ModelStatus
 from conch.api.names import GROUP, VERSION
 from conch.api.pool import GPUPoolSpec, GPUPoolStatus
@@ -49,6 +49,8 @@ class Kind:
     columns: tuple[Column, ...]
     description: str
     scale: bool = False
+    rules: tuple[dict[str, str], ...] = ()
+    """CEL rules on the whole object, such as on its name."""
 
     @property
     def crd_name(self) -> str:
@@ -83,6 +85,14 @@ KINDS: tuple[Kind, ...] = (
         status=ModelServiceStatus,
         description="A model offered as a service: Conch provisions, places and scales it.",
         scale=True,
+        rules=(
+            rule(
+                "self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$') && "
+                "size(self.metadata.name) <= 52",
+                "choose a name of at most 52 lower-case letters, digits and '-' that begins with "
+                "a letter: a Service gets it",
+            ),
+        ),
         columns=(
             Column("Model", ".spec.model.name"),
             Column("Variant", ".status.variant"),
@@ -241,9 +251,11 @@ def _names(kind: Kind) -> dict[str, Any]:
 
 
 def _object_schema(kind: Kind) -> dict[str, Any]:
+    checks = {"x-kubernetes-validations": list(kind.rules)} if kind.rules else {}
     return {
         "type": "object",
         "description": kind.description,
+        **checks,
         "required": ["spec"],
         "properties": {
             "apiVersion": {"type": "string"},

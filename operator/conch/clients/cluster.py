@@ -182,14 +182,24 @@ class Cluster:
         )
 
     async def delete(
-        self, kind: str, name: str, namespace: str | None, precondition: Precondition
+        self,
+        kind: str,
+        name: str,
+        namespace: str | None,
+        precondition: Precondition,
+        *,
+        grace_seconds: int | None = None,
     ) -> None:
-        """Delete exactly that object; one that is gone already is no error."""
+        """Delete exactly that object; one that is gone already is no error.
+
+        ``grace_seconds`` takes the place of a pod's own grace period.
+        """
         options = {
             "apiVersion": "v1",
             "kind": "DeleteOptions",
             "preconditions": precondition.to_dict(),
             "propagationPolicy": "Background",
+            **({} if grace_seconds is None else {"gracePeriodSeconds": grace_seconds}),
         }
         try:
             await self._write(

@@ -41,7 +41,7 @@ class Executor:
         for pod in plan.drains:
             await self._writer.drain(pod, namespace, now)
         for pod in plan.deletions:
-            await self._writer.delete("Pod", dict(pod.body))
+            await self._writer.delete_pod(pod)
         await self._retire(facts, plan)
 
     async def _children(self, facts: ServiceFacts, plan: Plan) -> None:

@@ -21,6 +21,9 @@ from conch.reconcile.store import Store
 logger = logging.getLogger(__name__)
 Object = dict[str, Any]
 
+UNUSED_GRACE_S = 5
+"""For a pod that never answered: Triton hears SIGTERM only once it has loaded."""
+
 
 class Writer:
     """Makes objects say what is wanted. Methods raise ClusterError and NotLeaderError."""
@@ -124,7 +127,12 @@ class Writer:
         )
         self._store.put("ReplicaSet", answer)
 
-    async def delete(self, kind: str, body: Object) -> None:
+    async def delete_pod(self, pod: Pod) -> None:
+        """Delete a pod; one that never answered has no requests to finish and gets little time."""
+        grace = None if pod.ready or pod.draining_since is not None else UNUSED_GRACE_S
+        await self.delete("Pod", dict(pod.body), grace_seconds=grace)
+
+    async def delete(self, kind: str, body: Object, *, grace_seconds: int | None = None) -> None:
         """Delete exactly this object, in the state that was decided on."""
         metadata = body["metadata"]
         await self._cluster.delete(
@@ -132,6 +140,7 @@ class Writer:
             metadata["name"],
             metadata.get("namespace"),
             Precondition(metadata["uid"], metadata["resourceVersion"]),
+            grace_seconds=grace_seconds,
         )
         if kind != "Pod":  # a pod stays while it ends, and its last events are watched
             self._store.drop(kind, body)
