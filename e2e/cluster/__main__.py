@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from e2e.cluster import artifacts, teardown
+from e2e.cluster.api import ApiError
 from e2e.cluster.commands import BuildError
 from e2e.cluster.local import PROGRAMS, ClusterState, LocalCluster
 from e2e.cluster.prerequisites import PrerequisiteError, ensure_prerequisites
@@ -23,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     report = terminal_reporter()
     try:
         return _run(options, report)
-    except (BuildError, ClusterError, PrerequisiteError, PermissionError) as error:
+    except (ApiError, BuildError, ClusterError, PrerequisiteError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
 

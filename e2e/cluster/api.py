@@ -7,7 +7,6 @@ import ssl
 import tempfile
 import urllib.parse
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +17,12 @@ _MANAGER = "conch-local-cluster"
 Object = dict[str, Any]
 
 
-@dataclass(frozen=True)
 class ApiError(Exception):
     """The API server refused."""
 
-    status: int
-    message: str
-
-    def __str__(self) -> str:
-        return f"the API server answered {self.status}: {self.message}"
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(f"the API server answered {status}: {message}")
+        self.status = status
 
 
 class Api:
