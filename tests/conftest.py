@@ -1,6 +1,12 @@
 """Fixtures that all tests may use."""
 
+from hypothesis import settings
+
 from tests.kit.control_plane import cluster, namespace
 from tests.kit.sweep import simulated_lane
 
 __all__ = ["cluster", "namespace", "simulated_lane"]
+
+# How long an example takes says how busy the machine is, not whether the code is right.
+settings.register_profile("conch", deadline=None)
+settings.load_profile("conch")

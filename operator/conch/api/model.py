@@ -34,25 +34,25 @@ class Tensor(KubeModel):
     """One input or output: its shape is of one item, without the batch; -1 is any length."""
 
     name: Token
-    """as Triton and its callers name it"""
+    """name by which Triton and its callers know it"""
     datatype: Datatype
     """Triton's name of the type"""
     shape: Annotated[list[Annotated[int, Field(ge=-1)]], Field(min_length=1, max_length=16)]
-    """of one item, without the batch; -1 is any length"""
+    """shape of one item, without the batch; -1 is any length"""
 
 
 class SecretRef(KubeModel):
     """A Secret in the namespace of the service."""
 
     name: Name
-    """holds the key token, or the keys username and password"""
+    """name of the Secret; it holds the key token, or the keys username and password"""
 
 
 class ConfigMapRef(KubeModel):
     """A ConfigMap in the namespace of the service; its keys become files."""
 
     name: Name
-    """of the ConfigMap"""
+    """name of the ConfigMap"""
 
 
 class Source(KubeModel):
@@ -103,39 +103,39 @@ class Accuracy(KubeModel):
     value: float
     """compared with objective.minAccuracy of services"""
     dataset: Token | None = None
-    """on which it was measured; never on training data"""
+    """data set on which it was measured, not that of the training"""
 
 
 class VariantResources(KubeModel):
     """What one replica needs."""
 
     gpus: Annotated[int, Field(ge=0, le=64)] = 1
-    """whole devices of the pool's resourceName"""
+    """GPUs that one replica takes, whole devices of the pool's resourceName"""
     memory: Quantity | None = None
-    """unset: perGPU.memory of the pool, for each GPU"""
+    """memory of Triton's container; unset: perGPU.memory of the pool for each GPU"""
     cpu: Quantity | None = None
-    """unset: perGPU.cpu of the pool, for each GPU"""
+    """cores of Triton's container; unset: perGPU.cpu of the pool for each GPU"""
 
 
 class Profile(KubeModel):
     """Time of one execution of b items: fixedMs + b x perItemMs, in milliseconds."""
 
     fixed_ms: Annotated[float, Field(ge=0)]
-    """of one execution, whatever its batch"""
+    """milliseconds of one execution, whatever its batch"""
     per_item_ms: Annotated[float, Field(ge=0)]
-    """more for each item of the batch"""
+    """milliseconds more for each item of the batch"""
 
 
 class Variant(KubeModel):
     """One form of the model (fp32, int8, distilled): its files, quality and cost."""
 
     name: Name
-    """what spec.model.variant of a service names"""
+    """name, which spec.model.variant of a service may ask for"""
     source: Source
     backend: Token
-    """of Triton: python, onnxruntime, tensorrt, pytorch, openvino, ..."""
+    """Triton's backend: python, onnxruntime, tensorrt, pytorch, openvino, ..."""
     max_batch_size: Annotated[int, Field(ge=0, le=4096)] = 0
-    """0: the model has no batch dimension"""
+    """largest batch; 0: the model has no batch dimension"""
     instances: Annotated[int, Field(ge=1, le=64)] = 1
     """copies of the model that one replica runs at once"""
     max_queue_delay: Duration | None = None
@@ -175,24 +175,24 @@ class MeasuredProfile(KubeModel):
     """What the running replicas of a variant showed on an accelerator."""
 
     variant: str
-    """of the model"""
+    """variant of the model"""
     accelerator: str
-    """of the pool"""
+    """accelerator of the pool"""
     fixed_ms: float
-    """of one execution, whatever its batch"""
+    """milliseconds of one execution, whatever its batch"""
     per_item_ms: float
-    """more for each item of the batch"""
+    """milliseconds more for each item of the batch"""
     load_seconds: float | None = None
-    """from created to ready"""
+    """seconds from created to ready"""
     as_of: str | None = None
-    """when it was measured"""
+    """time of the measurement"""
 
 
 class ModelStatus(KubeModel):
     """Facts about a model."""
 
     observed_generation: int | None = None
-    """of the spec that the status is about"""
+    """generation of the spec that the status is about"""
     conditions: list[Condition] = []
     profiles: list[MeasuredProfile] = []
     """what running replicas showed"""

@@ -39,13 +39,13 @@ class GPUPoolSpec(KubeModel):
     tolerations: Annotated[list[Opaque], Field(max_length=32)] = []
     """given to the pods that run here, for taints of GPU nodes"""
     relative_speed: Annotated[float, Field(gt=0)] = 1.0
-    """1 is the speed of a reference; the faster of equally preferred pools comes first"""
+    """speed against a reference of 1; the faster of equally preferred pools comes first"""
     price_per_gpu_hour: Annotated[float | None, Field(ge=0, alias="pricePerGPUHour")] = None
-    """in any one currency; the cheaper of equally fast pools comes first"""
+    """price in any one currency; the cheaper of equally fast pools comes first"""
     spot: bool = False
-    """nodes may be taken away at short notice; for people now"""
+    """nodes may be taken away at short notice; noted, not acted on yet"""
     edge: bool = False
-    """nodes are away from the data centre; for people now"""
+    """nodes are away from the data centre; noted, not acted on yet"""
     elastic: Annotated[
         bool, Field(description="a cluster autoscaler adds nodes; pods are not pinned")
     ] = False
@@ -55,13 +55,13 @@ class GPUPoolStatus(KubeModel):
     """Facts about a pool."""
 
     observed_generation: int | None = None
-    """of the spec that the status is about"""
+    """generation of the spec that the status is about"""
     nodes: int = 0
-    """that the selector matches"""
+    """nodes that the selector matches"""
     gpus: int = 0
-    """allocatable on them"""
+    """GPUs that these nodes offer"""
     allocated: int = 0
-    """asked for by pods on them"""
+    """GPUs that pods on these nodes ask for"""
     free: int = 0
-    """gpus minus allocated"""
+    """GPUs that nobody holds"""
     conditions: list[Condition] = []

@@ -29,7 +29,7 @@ class ModelRef(KubeModel):
     kind: ModelKind = ModelKind.MODEL
     """Model of the service's namespace, or ClusterModel"""
     name: Name
-    """of that object"""
+    """name of the Model or ClusterModel"""
     variant: Annotated[Name | None, Field(description="unset: Conch chooses")] = None
 
 
@@ -55,9 +55,9 @@ class Scaling(KubeModel):
     }
 
     min_replicas: Annotated[int, Field(ge=0, le=10000)] = 1
-    """never fewer; insisted on where GPUs are short"""
+    """never fewer replicas than these, also without load or metrics"""
     max_replicas: Annotated[int | None, Field(ge=1, le=10000)] = None
-    """never more; unset: as many as minReplicas"""
+    """never more replicas than these; unset: as many as minReplicas"""
     window: Annotated[Duration, Field(description="over which rates are measured")] = "60s"
     scale_down_window: Annotated[
         Duration, Field(description="the way down follows the highest wish in this time")
@@ -95,36 +95,36 @@ class PodTemplate(KubeModel):
     """What the pods of the service carry besides what Conch writes."""
 
     labels: dict[str, str] = {}
-    """of pods; those of conch.dev are Conch's"""
+    """more labels of the pods; those of conch.dev are Conch's"""
     annotations: dict[str, str] = {}
-    """of pods"""
+    """more annotations of the pods"""
     tolerations: Annotated[list[Opaque], Field(max_length=64)] = []
-    """besides the pool's"""
+    """tolerations besides the pool's"""
     env: Annotated[list[Opaque], Field(max_length=256)] = []
-    """of Triton's container"""
+    """environment of Triton's container"""
     image_pull_secrets: Annotated[list[Opaque], Field(max_length=32)] = []
-    """for private registries"""
+    """credentials for private registries"""
     node_selector: dict[str, str] = {}
-    """narrows the pool's nodes further"""
+    """labels that narrow the pool's nodes further"""
     runtime_class_name: str | None = None
-    """such as nvidia"""
+    """RuntimeClass, such as nvidia"""
     priority_class_name: str | None = None
-    """of the pods"""
+    """PriorityClass of the pods"""
     service_account_name: str | None = None
-    """unset: one without rights, made for the service"""
+    """ServiceAccount; unset: one without rights, made for the service"""
     volumes: Annotated[list[Opaque], Field(max_length=64)] = []
-    """more of them"""
+    """more volumes"""
     volume_mounts: Annotated[list[Opaque], Field(max_length=64)] = []
-    """in Triton's container"""
+    """more mounts of Triton's container"""
 
 
 class Triton(KubeModel):
     """The server: image and arguments; the installation's default where unset."""
 
     image: Token | None = None
-    """a revision keeps the one that it began with"""
+    """image of Triton; unset: the installation's, and a revision keeps the one that it began with"""
     args: Annotated[list[str], Field(max_length=64)] = []
-    """added to Triton's command line"""
+    """arguments added to Triton's command line"""
 
 
 class ModelServiceSpec(KubeModel):
@@ -156,32 +156,32 @@ class PoolReplicas(KubeModel):
     pool: str
     """name of the GPUPool"""
     accelerator: str
-    """of the pool"""
+    """accelerator of the pool"""
     replicas: int
-    """placed there"""
+    """replicas placed there"""
     ready: int
-    """of these, ready"""
+    """replicas that are ready"""
 
 
 class ModelServiceStatus(KubeModel):
     """Facts about a service."""
 
     observed_generation: int | None = None
-    """of the spec that the status is about"""
+    """generation of the spec that the status is about"""
     url: str | None = None
-    """of the KServe v2 protocol over HTTP; gRPC is at port 8001"""
+    """address of the KServe v2 protocol over HTTP; gRPC is at port 8001"""
     selector: str | None = None
-    """of the pods, for the scale subresource"""
+    """labels of the pods, for the scale subresource"""
     replicas: int = 0
-    """that have a place"""
+    """replicas that have a place"""
     ready_replicas: int = 0
-    """that get traffic and answer"""
+    """replicas that get traffic and answer"""
     desired_replicas: int | None = None
-    """that Conch wants now"""
+    """replicas that Conch wants now"""
     variant: str | None = None
-    """of the revision with the traffic"""
+    """variant of the revision with the traffic"""
     revision: str | None = None
-    """that has the traffic"""
+    """revision that has the traffic"""
     pools: list[PoolReplicas] = []
     """replicas by pool"""
     where: Annotated[

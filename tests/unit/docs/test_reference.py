@@ -1,0 +1,64 @@
+"""The reference is what the code generates, and the pages point to what is there."""
+
+import importlib.util
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from conch.api.conditions import Reason
+from conch.cli import main as operator_command
+from conch.cli import plugin as plugin_command
+
+ROOT = Path(__file__).resolve().parents[3]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
+MAKE = re.compile(r"`make ([a-z0-9-]+)`")
+PLUGIN = re.compile(r"kubectl conch ([a-z]+)")
+FLAG = re.compile(r"`(--[a-z-]+)`")
+
+
+def generator() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_reference_is_up_to_date() -> None:
+    folder = ROOT / "docs" / "reference"
+    stored = {p.name: p.read_text() for p in folder.glob("*.md")}
+    assert stored == generator().pages(), "run `make docs`"
+
+
+def test_every_reason_stands_on_the_page_of_conditions() -> None:
+    text = (ROOT / "docs" / "reference" / "conditions.md").read_text()
+    assert [r for r in Reason if f"| `{r}` |" not in text] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    targets = LINK.findall(page.read_text())
+    assert [t for t in targets if not (page.parent / t).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_commands_exist(page: Path) -> None:
+    text = page.read_text()
+    made = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(MAKE.findall(text)) - made == set()
+    known = {c.name for c in plugin_command.app.registered_commands}
+    assert set(PLUGIN.findall(text)) - known == set()
+
+
+def test_options_of_the_operator_exist() -> None:
+    help_text = (ROOT / "docs" / "operations.md").read_text()
+    source = Path(operator_command.__file__).read_text()
+    options = {
+        f"--{name.replace('_', '-')}"
+        for name in re.findall(r"^    (\w+): Annotated", source, re.MULTILINE)
+    }
+    assert set(FLAG.findall(help_text)) - options == set()
