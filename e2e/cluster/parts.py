@@ -29,6 +29,9 @@ class HttpProbe:
 
     url: str
 
+    def __str__(self) -> str:
+        return self.url
+
     def failure(self) -> str | None:
         try:
             status = self._status()
@@ -57,6 +60,9 @@ class SocketProbe:
     """Works if something accepts connections on a Unix socket."""
 
     path: Path
+
+    def __str__(self) -> str:
+        return str(self.path)
 
     def failure(self) -> str | None:
         try:
@@ -89,10 +95,15 @@ class Runner:
         self.supervisor = supervisor
 
     def start(self, part: Part) -> bool:
-        """Starts the part unless it runs as it should; returns at once, whether it started it."""
+        """Starts the part unless it runs as it should; returns at once, whether it started it.
+
+        Raises ClusterError if something else serves already where the part would.
+        """
         if self.supervisor.runs(part.command):
             return False
-        self.supervisor.stop(part.name, grace=part.stop_within)
+        self.supervisor.clear(part.command, grace=part.stop_within)
+        if part.probe.failure() is None:
+            raise ClusterError(f"{part.name} cannot start: another program serves at {part.probe}")
         self.supervisor.start(part.command)
         return True
 

@@ -101,12 +101,16 @@ class Supervisor:
 
     def start(self, command: Command) -> Record:
         """Starts a process in a session of its own; ends an earlier one of the same name first."""
-        self.stop(command.name)
-        self._end_strays(command)
+        self.clear(command)
         pid = self._spawn(command)
         record = Record(command.name, pid, start_time(pid) or 0, boot_id(), command.digest)
         self._write(record)
         return record
+
+    def clear(self, command: Command, *, grace: float = 5.0) -> None:
+        """Ends whatever an earlier start of this command's name has left running."""
+        self.stop(command.name, grace=grace)
+        self._end_strays(command)
 
     def stop(self, name: str, *, grace: float = 5.0) -> None:
         """Ends the process `name`: SIGTERM, and SIGKILL after `grace` seconds. Idempotent."""

@@ -19,7 +19,7 @@ SLEEP = Command("sleeper", ("/bin/sleep", "60"))
 class ScriptedProbe:
     """Gives these answers one after the other, and the last one for ever."""
 
-    answers: list[str | None] = field(default_factory=lambda: [None])
+    answers: list[str | None] = field(default_factory=lambda: ["refused", None])
 
     def failure(self) -> str | None:
         return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
@@ -47,7 +47,7 @@ def test_what_works_is_left_alone(runner: Runner) -> None:
 
 
 def test_a_slow_start_is_waited_for(runner: Runner) -> None:
-    part = Part(SLEEP, ScriptedProbe(["not yet", "not yet", None]))
+    part = Part(SLEEP, ScriptedProbe(["refused", "not yet", "not yet", None]))
     runner.start(part)
     first = pid(runner)
     runner.ensure(part)
@@ -60,7 +60,8 @@ def test_what_runs_and_does_not_work_is_started_again(
     monkeypatch.setattr(parts, "_HICCUP_S", 0.0)
     runner.ensure(Part(SLEEP, ScriptedProbe()))
     first = pid(runner)
-    runner.ensure(Part(SLEEP, ScriptedProbe(["hangs", "hangs", None]), ready_within=0))
+    hanging = ScriptedProbe(["hangs", "hangs", "refused", None])
+    runner.ensure(Part(SLEEP, hanging, ready_within=0))
     assert pid(runner) != first
     assert start_time(first) is None
 
@@ -72,9 +73,9 @@ def test_a_part_that_dies_is_explained_by_its_log(runner: Runner) -> None:
 
 
 def test_another_server_at_the_same_address_does_not_pass_for_ours(runner: Runner) -> None:
-    command = Command("crasher", ("/bin/sh", "-c", "echo address in use; exit 1"))
-    with pytest.raises(ClusterError, match="address in use"):
-        runner.ensure(Part(command, ScriptedProbe([None])))
+    with pytest.raises(ClusterError, match="another program serves"):
+        runner.ensure(Part(SLEEP, ScriptedProbe([None])))
+    assert runner.supervisor.names() == []
 
 
 def test_a_changed_command_restarts_the_part(runner: Runner) -> None:
