@@ -60,6 +60,9 @@ def run_command(
     health_address: Annotated[
         str | None, typer.Option(help="of the liveness probe, such as http://0.0.0.0:8080/healthz")
     ] = None,
+    metrics_port: Annotated[
+        int | None, typer.Option(help="of the operator's own metrics; unset: none")
+    ] = None,
     log_level: Annotated[str, typer.Option()] = "INFO",
 ) -> None:
     """Run the operator."""
@@ -87,8 +90,9 @@ def run_command(
         relist_seconds=relist_seconds,
         file_prefixes=tuple(file_source_prefix or ()),
     )
+    endpoints = process.Endpoints(health=health_address, metrics_port=metrics_port)
     try:
-        asyncio.run(process.run(settings, kubeconfig=kubeconfig, health=health_address))
+        asyncio.run(process.run(settings, kubeconfig=kubeconfig, endpoints=endpoints))
     except* Exception as group:
         logging.getLogger("conch").exception("ended: %s", "; ".join(map(str, group.exceptions)))
         sys.exit(1)

@@ -5,9 +5,11 @@ import contextlib
 import logging
 import os
 import signal
+from dataclasses import dataclass
 from typing import Any
 
 import kopf
+from prometheus_client import start_http_server
 
 from conch.clients.clock import SystemClock
 from conch.clients.cluster import Cluster, ClusterError, connect
@@ -31,17 +33,24 @@ def _kinds(settings: Settings) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*WATCHED, *CHILDREN, *volumes)))
 
 
-async def run(settings: Settings, *, kubeconfig: str | None, health: str | None) -> None:
-    """Run the operator until it is told to stop; raise when the lease is lost.
+@dataclass(frozen=True)
+class Endpoints:
+    """Where the process answers; None: nowhere."""
 
-    ``health`` is where the liveness probe asks, such as ``http://0.0.0.0:8080/healthz``.
-    """
+    health: str | None = None
+    """Of the liveness probe, such as ``http://0.0.0.0:8080/healthz``."""
+    metrics_port: int | None = None
+    """Of the operator's own metrics."""
+
+
+async def run(settings: Settings, *, kubeconfig: str | None, endpoints: Endpoints) -> None:
+    """Run the operator until it is told to stop; raise when the lease is lost."""
     if kubeconfig:
         os.environ["KUBECONFIG"] = kubeconfig  # kopf reads it from there
     cluster = await connect(kubeconfig)
     try:
         await _await_crds(cluster)
-        await _serve(cluster, settings, health)
+        await _serve(cluster, settings, endpoints)
     finally:
         await cluster.close()
 
@@ -60,7 +69,7 @@ async def _await_crds(cluster: Cluster) -> None:
             return
 
 
-async def _serve(cluster: Cluster, settings: Settings, health: str | None) -> None:
+async def _serve(cluster: Cluster, settings: Settings, endpoints: Endpoints) -> None:
     clock = SystemClock()
     elector = Elector(
         cluster,
@@ -70,13 +79,15 @@ async def _serve(cluster: Cluster, settings: Settings, health: str | None) -> No
         identity=settings.identity,
     )
     reconciler = Reconciler(cluster.fenced(elector), Store(), settings, clock)
+    if endpoints.metrics_port is not None:
+        start_http_server(endpoints.metrics_port, registry=reconciler.exposition.registry)
     stop = asyncio.Event()
     watching: asyncio.Future[Any] = asyncio.ensure_future(
         kopf.operator(
             registry=registry_of(reconciler, on_start=lambda: _hear(stop)),
             standalone=True,
             clusterwide=True,
-            liveness_endpoint=health,
+            liveness_endpoint=endpoints.health,
         )
     )
     leading: asyncio.Future[Any] = asyncio.ensure_future(_lead(cluster, elector, reconciler))

@@ -19,6 +19,7 @@ from conch.decisions.scaling import ScalingDecision, ScalingState, decide
 from conch.provisioning.metadata import LABEL_NAMESPACE, bounded
 from conch.reconcile import status as statuses
 from conch.reconcile.execute import Executor
+from conch.reconcile.exposition import Exposition, ServiceFigures, figures
 from conch.reconcile.gather import FleetFacts, Gatherer, ServiceFacts, unknown_pools
 from conch.reconcile.profiles import Profiles
 from conch.reconcile.resolve import Fault
@@ -69,7 +70,8 @@ class Reconciler:
 
     def __post_init__(self) -> None:
         """Build the parts."""
-        self._writer = Writer(self.cluster, self.store)
+        self.exposition = Exposition()
+        self._writer = Writer(self.cluster, self.store, self.exposition.count)
         self._executor = Executor(self._writer, self.store)
         self._gatherer = Gatherer(self.store, self.settings)
         self._recorder = Recorder(self.cluster, self.clock)
@@ -116,11 +118,13 @@ class Reconciler:
     async def tick(self) -> float:
         """Decide for the whole fleet and write what differs; return seconds to the next tick."""
         now = self.clock.wall()
-        fleet = self._gatherer.gather()
-        outcomes = self._decide(fleet, now)
-        await asyncio.gather(*(self._carry_out(o, now) for o in outcomes))
-        await self._others(fleet, now)
-        self._forget(fleet)
+        with self.exposition.ticks.time():
+            fleet = self._gatherer.gather()
+            outcomes = self._decide(fleet, now)
+            told = await asyncio.gather(*(self._carry_out(o, now) for o in outcomes))
+            await self._others(fleet, now)
+            self._forget(fleet)
+        self.exposition.show((t for t in told if t is not None), fleet.pools)
         self.ticks += 1
         waits = [o.plan.wake_after for o in outcomes if o.plan.wake_after is not None]
         monotonic = self.clock.monotonic()
@@ -133,7 +137,18 @@ class Reconciler:
         for facts in fleet.services:
             _book_admitted(facts, ledger)
         urgent_first = sorted(fleet.services, key=lambda f: (-f.spec.priority, f.key))
-        return [self._outcome(facts, fleet, ledger, now) for facts in urgent_first]
+        return [self._guarded(facts, fleet, ledger, now) for facts in urgent_first]
+
+    def _guarded(
+        self, facts: ServiceFacts, fleet: FleetFacts, ledger: Ledger, now: float
+    ) -> Outcome:
+        """Decide on one service; a defect stops this service's changes only, and says so on it."""
+        try:
+            return self._outcome(facts, fleet, ledger, now)
+        except Exception as error:
+            logger.exception("%s: not decided on", facts.key)
+            still = replicas.Plan(serving_revision=facts.service.serving_revision)
+            return Outcome(facts, still, None, None, error=f"a defect of Conch: {error!r}")
 
     def _outcome(
         self, facts: ServiceFacts, fleet: FleetFacts, ledger: Ledger, now: float
@@ -161,7 +176,7 @@ class Reconciler:
         missing = unknown_pools(facts, fleet)
         return Outcome(facts, plan, decision, missing, error)
 
-    async def _carry_out(self, outcome: Outcome, now: float) -> None:
+    async def _carry_out(self, outcome: Outcome, now: float) -> ServiceFigures | None:
         """Write one service's plan and status; a refusal is kept to this service."""
         key = outcome.facts.key
         async with self._limit:
@@ -169,9 +184,10 @@ class Reconciler:
                 if not outcome.paused and self._due(key):
                     await self._executor.execute(outcome.facts, outcome.plan, now)
                     self._retries.pop(key, None)
-                await self._tell(outcome, now)
+                return await self._tell(outcome, now)
             except ClusterError as error:
                 self._refused(key, error)
+        return None
 
     def _due(self, key: ServiceKey) -> bool:
         retry = self._retries.get(key)
@@ -187,12 +203,13 @@ class Reconciler:
         level = logging.WARNING if retry.told else logging.DEBUG
         logger.log(level, "%s: %s (next try in %.1f s)", key, error, delay)
 
-    async def _tell(self, outcome: Outcome, now: float) -> None:
+    async def _tell(self, outcome: Outcome, now: float) -> ServiceFigures:
         """Write the status of a service, and Events for what changed in it."""
         body = outcome.facts.body
         status = statuses.service_status(outcome, iso(now))
         await self._events(outcome, body, status)
         await self._writer.status("ModelService", body, status)
+        return figures(outcome, status)
 
     async def _events(self, outcome: Outcome, body: Object, status: Object) -> None:
         key = outcome.facts.key

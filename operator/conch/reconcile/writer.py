@@ -1,6 +1,7 @@
 """Writes, each only when it changes something; answers go back into the store at once."""
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from conch.api.names import (
@@ -25,12 +26,20 @@ UNUSED_GRACE_S = 5
 """For a pod that never answered: Triton hears SIGTERM only once it has loaded."""
 
 
+def _uncounted(_kind: str, _verb: str) -> None:
+    """Count nothing."""
+
+
 class Writer:
     """Makes objects say what is wanted. Methods raise ClusterError and NotLeaderError."""
 
-    def __init__(self, cluster: Cluster, store: Store) -> None:
+    def __init__(
+        self, cluster: Cluster, store: Store, count: Callable[[str, str], None] = _uncounted
+    ) -> None:
+        """``count`` hears the kind and verb of each write."""
         self._cluster = cluster
         self._store = store
+        self._count = count
 
     async def ensure(self, wish: Object, *, guarded: bool = False) -> bool:
         """Apply a child unless it says so already; tell whether it was written.
@@ -49,6 +58,7 @@ class Writer:
         ours = live is not None and _owned_alike(live, wish)
         answer = await self._cluster.apply(body, force=ours)
         self._store.put(wish["kind"], answer)
+        self._count(wish["kind"], "apply")
         logger.info("applied %s %s", wish["kind"], metadata["name"])
         return True
 
@@ -70,6 +80,7 @@ class Writer:
             status_object(body, kind, status), subresource="status", force=True
         )
         self._store.put(kind, answer)
+        self._count(kind, "apply-status")
         return True
 
     async def admit(self, admission: Admission, namespace: str) -> None:
@@ -105,6 +116,7 @@ class Writer:
             "Pod", pod.name, namespace, body, content_type=content_type
         )
         self._store.put("Pod", answer)
+        self._count("Pod", "patch")
 
     async def patch_set(self, body: Object, *, replicas: int, gated: bool) -> None:
         """Change the size of a ReplicaSet whose snapshot or pool is gone."""
@@ -126,6 +138,7 @@ class Writer:
             content_type=MERGE_PATCH,
         )
         self._store.put("ReplicaSet", answer)
+        self._count("ReplicaSet", "patch")
 
     async def delete_pod(self, pod: Pod) -> None:
         """Delete a pod; one that never answered has no requests to finish and gets little time."""
@@ -144,6 +157,7 @@ class Writer:
         )
         if kind != "Pod":  # a pod stays while it ends, and its last events are watched
             self._store.drop(kind, body)
+        self._count(kind, "delete")
         logger.info("deleted %s %s", kind, metadata["name"])
 
 

@@ -1,0 +1,117 @@
+"""The operator's own metrics: what it wants, what there is, and why, for Prometheus."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from conch.decisions.fleet import Pool
+from conch.reconcile.status import Outcome
+
+Object = dict[str, Any]
+_TICK_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+
+
+@dataclass(frozen=True)
+class ServiceFigures:
+    """One service as the last tick left it."""
+
+    namespace: str
+    name: str
+    wanted: int | None
+    replicas: int
+    ready: int
+    conditions: tuple[tuple[str, str, str], ...]
+    """Type, status and reason of each."""
+
+
+def figures(outcome: Outcome, status: Object) -> ServiceFigures:
+    """Return the figures of a service from what was decided and what its status says."""
+    key = outcome.facts.key
+    return ServiceFigures(
+        namespace=key.namespace,
+        name=key.name,
+        wanted=status.get("desiredReplicas"),
+        replicas=status["replicas"],
+        ready=status["readyReplicas"],
+        conditions=tuple((c["type"], c["status"], c["reason"]) for c in status["conditions"]),
+    )
+
+
+class Exposition(Collector):
+    """Metrics of the operator. Ticks replace what it shows; scrapes come from another thread."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.registry.register(self)
+        self.ticks = Histogram(
+            "conch_tick_seconds",
+            "Time of one tick: gather, decide, apply.",
+            buckets=_TICK_BUCKETS,
+            registry=self.registry,
+        )
+        self._writes = Counter(
+            "conch_writes",
+            "Writes that the API server took.",
+            ("kind", "verb"),
+            registry=self.registry,
+        )
+        self._services: tuple[ServiceFigures, ...] = ()
+        self._pools: tuple[Pool, ...] = ()
+
+    def count(self, kind: str, verb: str) -> None:
+        """Count one write."""
+        self._writes.labels(kind, verb).inc()
+
+    def show(self, services: Iterable[ServiceFigures], pools: Sequence[Pool]) -> None:
+        """Show these figures from now on."""
+        self._services, self._pools = tuple(services), tuple(pools)
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the gauges of all services and pools."""
+        yield from _services(self._services)
+        yield _pools(self._pools)
+
+
+def _services(services: Sequence[ServiceFigures]) -> Iterator[Metric]:
+    labels = ("namespace", "service")
+    wanted = GaugeMetricFamily(
+        "conch_service_replicas_wanted", "Replicas that scaling decided on.", labels=labels
+    )
+    there = GaugeMetricFamily("conch_service_replicas", "Replicas that were placed.", labels=labels)
+    ready = GaugeMetricFamily(
+        "conch_service_replicas_ready", "Replicas that answer with traffic on.", labels=labels
+    )
+    condition = GaugeMetricFamily(
+        "conch_service_condition",
+        "1 for the status and reason that a condition has.",
+        labels=(*labels, "type", "status", "reason"),
+    )
+    for s in services:
+        key = (s.namespace, s.name)
+        if s.wanted is not None:
+            wanted.add_metric(key, s.wanted)
+        there.add_metric(key, s.replicas)
+        ready.add_metric(key, s.ready)
+        for parts in s.conditions:
+            condition.add_metric((*key, *parts), 1)
+    yield from (wanted, there, ready, condition)
+
+
+def _pools(pools: Sequence[Pool]) -> Metric:
+    gpus = GaugeMetricFamily(
+        "conch_pool_gpus",
+        "GPUs of a pool's nodes, and those that pods hold.",
+        labels=("pool", "accelerator", "state"),
+    )
+    for pool in pools:
+        resource = pool.spec.resource_name
+        key = (pool.name, pool.spec.accelerator)
+        total = sum(n.allocatable.get(resource, 0.0) for n in pool.nodes)
+        used = sum(n.requested.get(resource, 0.0) for n in pool.nodes)
+        gpus.add_metric((*key, "total"), total)
+        gpus.add_metric((*key, "allocated"), used)
+    return gpus
