@@ -37,6 +37,9 @@ DETACHED_MANAGER = "conch-detached"
 """Owns what Conch applied, so that a later service of the same name meets a conflict and doesn't
 take the objects over unasked."""
 ANSWER_S = 30.0
+"""How long an operator that runs may take to say that it leaves a service alone."""
+SILENCE_S = 5.0
+"""No operator is taken to run where none answers for so long and no lease is kept."""
 _POLL_S = 0.2
 _TRIES = 5
 _CONFLICT = 409
@@ -83,9 +86,9 @@ class Detaching:
 
     async def _await_operator(self) -> None:
         """Return once the operator leaves the service alone, or surely none runs."""
-        deadline = self.clock.monotonic() + self.answer_seconds
-        while not await self._answered():
-            if self.clock.monotonic() > deadline:
+        began = self.clock.monotonic()
+        while not await self._answered(self.clock.monotonic() - began):
+            if self.clock.monotonic() > began + self.answer_seconds:
                 raise PluginError(
                     "the operator has not said within "
                     f"{self.answer_seconds:g} s that it leaves the service alone; nothing was "
@@ -93,10 +96,12 @@ class Detaching:
                 )
             await asyncio.sleep(_POLL_S)
 
-    async def _answered(self) -> bool:
+    async def _answered(self, waited: float) -> bool:
         service = await service_of(self.cluster, self.namespace, self.name)
         if views.condition(service, "ScalingActive").get("reason") == Reason.PAUSED:
             return True
+        if waited < SILENCE_S:
+            return False
         notes: list[str] = []
         leader = await leader_of(self.cluster, self.clock.wall(), notes)
         return not notes and (leader is None or not leader.alive)

@@ -1,6 +1,7 @@
 """What the command reads of a cluster: the same objects and facts that the operator decides on."""
 
 import asyncio
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -12,7 +13,8 @@ from conch.reconcile.settings import Settings
 from conch.reconcile.store import Store
 
 FORBIDDEN = 403
-LEASE = "conch-operator"
+LEASE = os.environ.get("CONCH_LEASE_NAME", "conch-operator")
+"""Name of the operator's lease, where the chart's operator.leaseName is another."""
 ALIVE_S = 30.0
 """A lease renewed within so many seconds has a living holder: it is renewed every 1.5 s."""
 

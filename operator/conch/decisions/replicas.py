@@ -9,9 +9,9 @@ shrink  drain the chosen pod; with the template gated, delete it by UID; once it
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from conch.decisions import placement
+from conch.decisions import placement, rollout
 from conch.decisions.fleet import Pod, Pool, ReplicaSet, Service, Shape
 from conch.decisions.placement import Ledger
 
@@ -97,24 +97,57 @@ def plan(
     revision = service.revision or service.serving_revision
     if revision is None:
         return Plan()
-    run = _Pass(service, revision, pools, shapes, ledger, now)
-    held, stuck = _placed(run)
-    targets, shortage = _targets(run, wanted, held, stuck)
+    run = _Pass(_in_order(service), revision, pools, shapes, ledger, now)
+    targets, shortage = _targets(run, wanted, _placed(run))
+    targets |= _elsewhere(run, wanted, targets)
+    granted, short = sum(targets[p.name] for p in pools), shortage > 0
     obstacles = tuple(placement.explain(p, shapes[p.name], ledger) for p in pools)
-    serving = _promotion(service, revision, granted=sum(targets.values()), short=shortage > 0)
-    for name, target in _all_targets(service, revision, targets).items():
+    serving = rollout.promotion(run.service, revision, granted=granted, short=short)
+    old = rollout.old_targets(run.service, revision, wanted=wanted, granted=granted, short=short)
+    for name, target in targets.items():
         _step(run, revision, name, target)
-    for old in service.sets:
-        if old.revision != revision:
-            target = _old_target(run, old, sum(targets.values()), short=shortage > 0)
-            _step(run, old.revision, old.pool, target)
+    for (name, pool), target in old.items():
+        _step(run, name, pool, target)
     return _finished(run, serving, shortage, obstacles if shortage else ())
 
 
-def _all_targets(service: Service, revision: str, targets: Mapping[str, int]) -> dict[str, int]:
-    """Return the targets of all pools; those that the service may no longer use get none."""
-    outside = {s.pool for s in service.sets if s.revision == revision} - targets.keys()
-    return {**targets, **dict.fromkeys(sorted(outside), 0)}
+def _in_order(service: Service) -> Service:
+    """Return the service with its parts in one order, so that ties break the same way."""
+    return replace(
+        service,
+        sets=tuple(sorted(service.sets, key=lambda s: (s.revision, s.pool, s.name))),
+        pods=tuple(sorted(service.pods, key=lambda p: p.name)),
+    )
+
+
+def book_admitted(
+    service: Service, pools: Sequence[Pool], shapes: Mapping[str, Shape], ledger: Ledger
+) -> None:
+    """Book the nodes of pods that are pinned and not bound yet: no node counts them."""
+    there = {p.name for p in pools}
+    for pod in service.pods:
+        waits = pod.node is None and not pod.gated and not pod.deleting
+        if waits and pod.pinned and pod.pool in there and pod.pool in shapes:
+            ledger.book(pod.pinned, shapes[pod.pool].need)
+
+
+def _elsewhere(run: _Pass, wanted: int, targets: Mapping[str, int]) -> dict[str, int]:
+    """Return the targets of pools that the service may no longer use.
+
+    What answers there goes on until as much answers where it should.
+    """
+    mine = [s for s in run.service.sets if s.revision == run.revision]
+    outside = sorted({s.pool for s in mine} - targets.keys())
+    left = max(0, wanted - sum(_answering(run, pool) for pool in targets))
+    found = {}
+    for pool in outside:
+        found[pool] = min(left, _answering(run, pool))
+        left -= found[pool]
+    return found
+
+
+def _answering(run: _Pass, pool: str) -> int:
+    return sum(rollout.answers(p) for p in run.service.live_pods(run.revision, pool))
 
 
 def _finished(run: _Pass, serving: str, shortage: int, obstacles: tuple[str, ...]) -> Plan:
@@ -141,20 +174,33 @@ def _finished(run: _Pass, serving: str, shortage: int, obstacles: tuple[str, ...
     )
 
 
-def _placed(run: _Pass) -> tuple[dict[str, int], dict[str, int]]:
-    """Place what waits; return, by pool, the replicas that run or have a node, and the others."""
-    held: dict[str, int] = {}
-    stuck: dict[str, int] = {}
-    for pool in run.pools:
-        live = run.service.live_pods(run.revision, pool.name)
-        replicas = _replicas(run.service, run.revision, pool.name)
-        waiting = [p for p in live if p.gated or p.lost or (p.node is None and p.unschedulable)]
-        unborn = max(0, replicas - len(live))
-        lost = sum(not _find_node(run, pod, pool) for pod in waiting)
-        lost += sum(not _book(run, pool) for _ in range(unborn))
-        stuck[pool.name] = min(lost, replicas)
-        held[pool.name] = replicas - stuck[pool.name]
-    return held, stuck
+@dataclass(frozen=True)
+class _Held:
+    """Replicas of a ReplicaSet: those that run or have a node, and those that wait for one."""
+
+    placed: int
+    stuck: int
+    """Already demanded of the scheduler; gated ones without a node are not, and don't count."""
+
+
+def _placed(run: _Pass) -> dict[str, _Held]:
+    """Place what waits; return, by pool, what has a place and what doesn't."""
+    return {pool.name: _place(run, pool) for pool in run.pools}
+
+
+def _place(run: _Pass, pool: Pool) -> _Held:
+    live = run.service.live_pods(run.revision, pool.name)
+    current = _set_of(run, run.revision, pool.name)
+    replicas = current.replicas if current else 0
+    waiting = [p for p in live if p.gated or p.lost or p.node is None]
+    homeless = [p for p in waiting if not _find_node(run, p, pool)]
+    unborn = sum(not _book(run, pool) for _ in range(max(0, replicas - len(live))))
+    demanded = sum(not p.gated for p in homeless)
+    if current and not current.gated:
+        demanded += unborn
+    # There may be more pods than replicas, while one that left is still known.
+    placed = min(replicas, max(replicas, len(live)) - len(homeless) - unborn)
+    return _Held(placed, min(demanded, replicas - placed))
 
 
 def _find_node(run: _Pass, pod: Pod, pool: Pool) -> bool:
@@ -199,126 +245,129 @@ def _book(run: _Pass, pool: Pool) -> bool:
     return node is not None
 
 
-def _targets(
-    run: _Pass, wanted: int, held: Mapping[str, int], stuck: Mapping[str, int]
-) -> tuple[dict[str, int], int]:
+def _targets(run: _Pass, wanted: int, held: Mapping[str, _Held]) -> tuple[dict[str, int], int]:
     """Return the target of each pool and how many replicas fit nowhere.
 
-    What is held stays where it is; growth goes to the preferred pool with room; what shrinks
-    leaves the least preferred pool first. A replica that is stuck stays only where no pool has
-    room for it: it is never demanded anew.
+    What is held stays where it is; growth goes to the preferred pool with room. A replica that is
+    stuck stays only where no pool has room for it: it is never demanded anew.
     """
-    targets = dict(held)
-    missing = wanted - sum(held.values())
+    targets = {name: h.placed for name, h in held.items()}
+    missing = wanted - sum(targets.values())
     for pool in run.pools:
         while missing > 0 and _book(run, pool):
             targets[pool.name] += 1
             missing -= 1
     shortage = max(0, missing)
     for pool in run.pools:
-        stay = min(stuck[pool.name], max(0, missing))
+        stay = min(held[pool.name].stuck, max(0, missing))
         targets[pool.name] += stay
         missing -= stay
-    for pool in reversed(run.pools):
-        cut = min(max(0, -missing), targets[pool.name])
-        targets[pool.name] -= cut
-        missing += cut
+    for name in _cut(run, targets)[: max(0, -missing)]:
+        targets[name] -= 1
     return targets, shortage
 
 
-def _ready(service: Service, revision: str) -> int:
-    """Return how many replicas of a revision answer."""
-    return sum(p.ready and p.revision == revision and not p.deleting for p in service.pods)
+def _cut(run: _Pass, targets: Mapping[str, int]) -> list[str]:
+    """Return the pools that replicas leave, the first to go first.
 
-
-def _promotion(service: Service, revision: str, *, granted: int, short: bool) -> str:
-    """Return the revision that should get the traffic.
-
-    The new one takes over once it is ready as far as it was granted, and where GPUs are short once
-    it is half of what is ready; or when the old one answers nothing anyway.
+    What serves goes last, wherever it is; among equals the least preferred pool is left first.
     """
-    old = service.serving_revision
-    if old is None or old == revision:
-        return revision
-    ready_new, ready_old = _ready(service, revision), _ready(service, old)
-    complete = ready_new >= max(1, granted) and (not short or ready_new >= ready_old)
-    return revision if ready_old == 0 or complete else old
+    ranked = [
+        (worth, -place, pool.name)
+        for place, pool in enumerate(run.pools)
+        for worth in _worths(run, pool.name, targets[pool.name])
+    ]
+    return [name for _, _, name in sorted(ranked)]
 
 
-def _old_target(run: _Pass, old: ReplicaSet, granted: int, *, short: bool) -> int:
-    """Return the target of an old revision's ReplicaSet: all of it until the new one took over.
+def _worths(run: _Pass, pool: str, count: int) -> list[int]:
+    """Return what each of a pool's ``count`` replicas is worth: 0 is not there, 3 serves."""
+    live = run.service.live_pods(run.revision, pool)
+    known = sorted(map(_worth, live), reverse=True)[:count]
+    return known + [0] * (count - len(known))
 
-    Where GPUs are short, it gives one replica's place after the other to the new revision, never
-    the last.
-    """
-    service = run.service
-    if old.revision != service.serving_revision:
+
+def _worth(pod: Pod) -> int:
+    if pod.gated or pod.lost:
         return 0
-    ready_new, ready_old = _ready(service, run.revision), _ready(service, old.revision)
-    largest = max(
-        (s for s in service.sets if s.revision == old.revision), key=lambda s: (s.replicas, s.name)
-    )
-    gives = short and ready_new >= granted and ready_old > max(1, ready_new)
-    return old.replicas - 1 if gives and old == largest else old.replicas
+    if pod.draining_since is not None:
+        return 1
+    return 3 if pod.ready else 2
 
 
-def _replicas(service: Service, revision: str, pool: str) -> int:
-    return sum(s.replicas for s in service.sets if (s.revision, s.pool) == (revision, pool))
+def _set_of(run: _Pass, revision: str, pool: str) -> ReplicaSet | None:
+    """Return the ReplicaSet of a revision in a pool; the first by name where someone copied it."""
+    found = (s for s in run.service.sets if (s.revision, s.pool) == (revision, pool))
+    return next(found, None)
 
 
 def _step(run: _Pass, revision: str, pool: str, target: int) -> None:
     """Add the next step of one ReplicaSet."""
-    found = [s for s in run.service.sets if (s.revision, s.pool) == (revision, pool)]
+    current = _set_of(run, revision, pool)
     live = run.service.live_pods(revision, pool)
-    if not found:
+    if current is None:
         if target > 0:
             run.sets.append(SetPlan(revision, pool, target, gated=True, target=target))
         return
-    (current,) = found
-    victims = _victims(live, current.replicas - target)
+    victims = _victims(run, live, len(live) - target)
     run.victims |= {p.uid for p in victims}
     _restore(run, live, victims)
     misplaced = _retract(run, current, live)
-    replicas = target
-    if target < current.replicas:
-        _let_go(run, current, victims)
-        gated = sum(p.gated for p in live)
-        replicas = max(target, current.replicas - gated) if current.observed else current.replicas
+    _let_go(run, current, live, victims)
+    replicas = target if target >= current.replicas else _lowered(current, live, target)
     unsettled = current.gated and not _settled(current, live)
-    gate = target != current.replicas or unsettled or misplaced
+    gate = target != current.replicas or bool(victims) or unsettled or misplaced
     run.sets.append(SetPlan(revision, pool, replicas, gated=gate, target=target))
 
 
+def _lowered(current: ReplicaSet, live: Sequence[Pod], target: int) -> int:
+    """Return how far replicas may be lowered now, so that only gated pods leave.
+
+    Never below the pods that are not gated: some of the gated ones may be gone already, and their
+    deletion not heard of yet. And only by the gated ones: a pod that is missing may still stand in
+    the controller's books, and it would take another for it. Where the API server refuses pods,
+    its controller has counted and found them missing.
+    """
+    if not current.observed:
+        return current.replicas
+    placed = sum(not p.gated for p in live)
+    floor = placed if current.refusal else max(placed, current.replicas - len(live) + placed)
+    return max(target, min(floor, current.replicas))
+
+
 def _settled(current: ReplicaSet, live: Sequence[Pod]) -> bool:
-    """Tell whether every replica exists and has a node, so that the gate may go."""
+    """Tell whether every replica exists and is where it was placed, so that the gate may go.
+
+    One that the scheduler may place anywhere needs no gate to wait for that, and one that the API
+    server refuses may be long in coming.
+    """
     return (
         current.observed
-        and len(live) == current.replicas
-        and all(not p.gated and p.node is not None for p in live)
+        and (len(live) == current.replicas or current.refusal is not None)
+        and all(not p.gated and (p.node is not None or not p.pinned) for p in live)
     )
 
 
-def _victims(live: Sequence[Pod], count: int) -> tuple[Pod, ...]:
+def _victims(run: _Pass, live: Sequence[Pod], count: int) -> tuple[Pod, ...]:
     """Return the pods to give up.
 
-    Gated ones first, then those that drain already, then the newest that still starts, then the
-    newest that serves.
+    Gated ones first, those without a place before the others, then those that drain already, then
+    the newest that still starts, then the newest that serves.
     """
+    admitted = {a.pod.uid for a in run.admissions}
 
-    def rank(pod: Pod) -> tuple[bool, bool, bool, float, str]:
-        return (
-            not pod.gated,
-            pod.draining_since is None,
-            pod.ready and pod.node is not None,
-            -pod.created,
-            pod.name,
-        )
+    def rank(pod: Pod) -> tuple[bool, bool, bool, int, float, str]:
+        waits = pod.node is None
+        return (not pod.gated, pod.uid in admitted, not waits, _worth(pod), -pod.created, pod.name)
 
     return tuple(sorted(live, key=rank)[: max(0, count)])
 
 
-def _let_go(run: _Pass, current: ReplicaSet, victims: Sequence[Pod]) -> None:
-    """Drain the victims that serve, and delete those that are drained or never served."""
+def _let_go(run: _Pass, current: ReplicaSet, live: Sequence[Pod], victims: Sequence[Pod]) -> None:
+    """Drain the victims that serve, and delete those that are drained or never served.
+
+    Nothing is deleted while a replica is missing: the one that replaces it may be the one to go.
+    """
     for pod in victims:
         if pod.gated:
             continue
@@ -329,7 +378,7 @@ def _let_go(run: _Pass, current: ReplicaSet, victims: Sequence[Pod]) -> None:
         left = DRAIN_SETTLE_S - (run.now - (pod.draining_since or 0.0))
         if left > 0:
             run.waits.append(left)
-        elif current.gated and current.observed:
+        elif current.gated and current.observed and len(live) >= current.replicas:
             run.deletions[pod.uid] = pod
 
 

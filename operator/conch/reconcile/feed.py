@@ -59,6 +59,9 @@ async def keep_measuring(
             reconciler.measured(parse(answers, _entries(reconciler.store)), fault=None)
         except MetricsUnavailable as error:
             reconciler.measured({}, fault=str(error))
+        except Exception as error:
+            logger.exception("metrics can't be read")
+            reconciler.measured({}, fault=f"what Prometheus answers can't be read: {error!r}")
         await asyncio.sleep(every)
 
 

@@ -10,7 +10,7 @@ from conch.api.conditions import Condition
 from conch.api.names import ANNOTATION_PAUSED, LABEL_SERVICE
 from conch.api.signals import Key, Signals
 from conch.clients.clock import Clock, iso
-from conch.clients.cluster import Cluster, ClusterError
+from conch.clients.cluster import Cluster, ClusterError, NotLeaderError
 from conch.clients.events import Recorder
 from conch.decisions import replicas
 from conch.decisions.fleet import ServiceKey
@@ -113,7 +113,17 @@ class Reconciler:
             else:
                 await asyncio.sleep(DEBOUNCE_S)
             self._wake.clear()
-            delay = await self.tick()
+            delay = await self._safe_tick()
+
+    async def _safe_tick(self) -> float:
+        """Tick; a defect that no service can be blamed for is logged, and the loop goes on."""
+        try:
+            return await self.tick()
+        except NotLeaderError:
+            raise
+        except Exception:
+            logger.exception("the tick failed")
+            return self.settings.tick_seconds
 
     async def tick(self) -> float:
         """Decide for the whole fleet and write what differs; return seconds to the next tick."""
@@ -165,16 +175,17 @@ class Reconciler:
         state = self._scaling.get(facts.key) or self._profiles.initial(facts)
         decision = decide(load, state, self.clock.monotonic())
         self._scaling[facts.key] = decision.state
+        wanted = _wanted(facts, decision)
         plan = replicas.plan(
             facts.service,
-            _wanted(facts, decision),
+            wanted,
             pools=facts.pools,
             shapes=facts.shapes,
             ledger=ledger,
             now=now,
         )
         missing = unknown_pools(facts, fleet)
-        return Outcome(facts, plan, decision, missing, error)
+        return Outcome(facts, plan, decision, missing, error, wanted=wanted)
 
     async def _carry_out(self, outcome: Outcome, now: float) -> ServiceFigures | None:
         """Write one service's plan and status; a refusal is kept to this service."""
@@ -186,22 +197,27 @@ class Reconciler:
                     self._retries.pop(key, None)
                 return await self._tell(outcome, now)
             except ClusterError as error:
-                self._refused(key, error)
+                self._refused(key, str(error), error.status)
+            except NotLeaderError:
+                raise
+            except Exception as error:
+                logger.exception("%s: not carried out", key)
+                self._refused(key, f"a defect of Conch: {error!r}", 0)
         return None
 
     def _due(self, key: ServiceKey) -> bool:
         retry = self._retries.get(key)
         return retry is None or retry.due <= self.clock.monotonic()
 
-    def _refused(self, key: ServiceKey, error: ClusterError) -> None:
+    def _refused(self, key: ServiceKey, message: str, status: int) -> None:
         """Try again later, ever more slowly."""
         before = self._retries.get(key)
         delay = min(LONGEST_RETRY_S, before.delay * 2 if before else FIRST_RETRY_S)
         tries = before.tries + 1 if before else 1
         due = self.clock.monotonic() + delay
-        self._retries[key] = retry = _Retry(str(error), delay, due, tries, error.status)
+        self._retries[key] = retry = _Retry(message, delay, due, tries, status)
         level = logging.WARNING if retry.told else logging.DEBUG
-        logger.log(level, "%s: %s (next try in %.1f s)", key, error, delay)
+        logger.log(level, "%s: %s (next try in %.1f s)", key, message, delay)
 
     async def _tell(self, outcome: Outcome, now: float) -> ServiceFigures:
         """Write the status of a service, and Events for what changed in it."""
@@ -213,11 +229,11 @@ class Reconciler:
 
     async def _events(self, outcome: Outcome, body: Object, status: Object) -> None:
         key = outcome.facts.key
-        if outcome.scaling is not None:
+        if outcome.scaling is not None and outcome.wanted is not None:
             before = self._wanted.get(key)
-            self._wanted[key] = outcome.scaling.replicas
-            if before is not None and before != outcome.scaling.replicas:
-                text = f"from {before} to {outcome.scaling.replicas} replicas"
+            self._wanted[key] = outcome.wanted
+            if before is not None and before != outcome.wanted:
+                text = f"from {before} to {outcome.wanted} replicas"
                 message = f"{text}: {outcome.scaling.message}"
                 await self._recorder.record(
                     body, "ModelService", reason="Rescaled", message=message

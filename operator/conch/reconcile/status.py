@@ -15,7 +15,7 @@ from conch.provisioning.metadata import bounded
 from conch.provisioning.service import url
 from conch.reconcile.gather import ServiceFacts
 from conch.reconcile.health import Failure, failure_of
-from conch.reconcile.resolve import Fault
+from conch.reconcile.resolve import Fault, parsed
 
 Object = dict[str, Any]
 C = ConditionType
@@ -33,6 +33,8 @@ class Outcome:
     error: str | None = None
     """The API server refused a write."""
     paused: bool = False
+    wanted: int | None = None
+    """Replicas that were planned for; None where nothing could be decided."""
 
 
 def service_status(outcome: Outcome, now: str) -> Object:
@@ -47,7 +49,7 @@ def service_status(outcome: Outcome, now: str) -> Object:
         selector=f"{LABEL_SERVICE}={bounded(service.key.name)}",
         replicas=sum(not p.gated for p in live),
         ready_replicas=len(_answering(facts)),
-        desired_replicas=outcome.scaling.replicas if outcome.scaling else None,
+        desired_replicas=outcome.wanted,
         variant=_variant(facts),
         revision=service.serving_revision or outcome.plan.serving_revision,
         pools=pools,
@@ -67,8 +69,9 @@ def _generation(body: Object) -> int:
 
 
 def _old_conditions(body: Object) -> list[Condition]:
-    old = (body.get("status") or {}).get("conditions") or []
-    return [Condition.model_validate(c) for c in old]
+    found = [parsed(Condition, c) for c in (body.get("status") or {}).get("conditions") or []]
+    # One that another version wrote and this one can't read is written anew.
+    return [c for c in found if isinstance(c, Condition)]
 
 
 def _answering(facts: ServiceFacts) -> list[Pod]:
@@ -118,12 +121,12 @@ def service_wishes(outcome: Outcome) -> list[Wish]:
 def _ready(outcome: Outcome, failure: Failure | None) -> Wish:
     facts = outcome.facts
     answering = len(_answering(facts))
-    wanted = outcome.scaling.replicas if outcome.scaling else facts.spec.scaling.min_replicas
+    wanted = facts.spec.scaling.min_replicas if outcome.wanted is None else outcome.wanted
     if answering:
         # While paused nothing is decided, so only what answers can be told.
         of = f" of {wanted}" if outcome.scaling else ""
         return Wish(C.READY, True, Reason.SERVING, f"{answering}{of} replicas answer")
-    if wanted == 0 and outcome.scaling is not None and not outcome.plan.shortage:
+    if outcome.wanted == 0:
         return Wish(C.READY, False, Reason.SCALED_TO_ZERO, "no replica is wanted now")
     if facts.fault is not None:
         return Wish(C.READY, False, facts.fault.reason, facts.fault.message)
