@@ -124,7 +124,7 @@ def _meaning(field: Schema) -> str:
 
 def _sentence(text: str) -> str:
     """Return the text with a capital, unless it begins with a field or a URI."""
-    first = text.split()[0].rstrip(";:,")
+    first = text.split(maxsplit=1)[0].rstrip(";:,")
     return text[0].upper() + text[1:] if first.isalpha() and first.islower() else text
 
 
