@@ -7,7 +7,7 @@ from typing import Any
 
 from e2e.cluster.artifacts import ensure_binaries
 from e2e.cluster.binaries import ensure_kwok_stages
-from e2e.cluster.controlplane import ControlPlane
+from e2e.cluster.controlplane import ControlPlane, Ports
 from e2e.cluster.progress import terminal_reporter
 from tests.kit.client import Client, Object
 from tests.kit.control_plane import Cluster, Kubectl, install_crds
@@ -32,11 +32,16 @@ def simulated(directory: Path, *, gpus: int = 3) -> Iterator[Cluster]:
     report = terminal_reporter()
     binaries = ensure_binaries(_PROGRAMS, report=report)
     stages = ensure_kwok_stages(report=report)
+    ports = Ports.free()
     with (
-        ControlPlane.start(directory, binaries, kwok=True, kwok_stages=stages) as plane,
+        ControlPlane.start(
+            directory, binaries, ports=ports, with_controllers=False, with_scheduler=False
+        ) as plane,
         Client(plane.kubeconfig) as client,
     ):
         install_crds(client)
+        # Only now: the garbage collector looks for new kinds at its start, then every 30 s.
+        ControlPlane.start(directory, binaries, ports=ports, kwok=True, kwok_stages=stages)
         client.create("/api/v1/namespaces", {"metadata": {"name": LEASE_NAMESPACE}})
         for pool, accelerator in POOLS.items():
             client.create("/api/v1/nodes", node(f"node-{pool}", accelerator, gpus=gpus))
