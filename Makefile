@@ -37,7 +37,7 @@ $(STAMP): pyproject.toml | $(BIN)/python
 lint: install ## Check style, types and layers
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/mypy
+	$(BIN)/mypy operator e2e tests examples docs
 	$(BIN)/lint-imports
 
 format: install ## Format the code and mend what ruff can mend

@@ -1,7 +1,6 @@
 """Writes docs/reference/ from the code: ``make docs``. A test sees to it that it is up to date."""
 
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -170,4 +169,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
