@@ -14,18 +14,18 @@ _MOST = 1_000_000
 def rates(load: ServiceLoad, state: ScalingState) -> Mapping[str, float]:
     """Return mu (items/s) by accelerator; empty when none is known.
 
-    One that is not known counts as the slowest that is.
+    One that is not known is taken from the slowest that is, by the pools' relative speeds.
     """
     known: dict[str, float] = {}
-    for pool in load.pools:
-        if pool.accelerator not in known:
-            rate = _rate(load, state, pool.accelerator)
-            if rate is not None:
-                known[pool.accelerator] = rate
+    speeds = {pool.accelerator: pool.speed for pool in load.pools}
+    for accelerator in speeds:
+        rate = _rate(load, state, accelerator)
+        if rate is not None:
+            known[accelerator] = rate
     if not known:
         return {}
-    slowest = min(known.values())
-    return {pool.accelerator: known.get(pool.accelerator, slowest) for pool in load.pools}
+    unit = min(rate / speeds[accelerator] for accelerator, rate in known.items())
+    return {a: known.get(a, unit * speed) for a, speed in speeds.items()}
 
 
 def _rate(load: ServiceLoad, state: ScalingState, accelerator: str) -> float | None:

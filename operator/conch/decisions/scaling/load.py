@@ -24,6 +24,8 @@ class PoolLoad:
     """How many more replicas fit into the pool now."""
     signals: Signals | None
     """None: nothing is known of this pool's replicas."""
+    speed: float = 1.0
+    """Of the accelerator, relative to the other pools' (GPUPool.spec.relativeSpeed)."""
 
     @property
     def held(self) -> int:

@@ -1,5 +1,7 @@
 """Counting replicas that differ: 7/s each on the fast, 3.5/s on the slow pool."""
 
+from dataclasses import replace
+
 import pytest
 
 from conch.decisions.scaling import PoolLoad, ScalingState, ServiceLoad
@@ -43,6 +45,13 @@ def test_spread_keeps_what_is_held_and_fills_by_preference(
     total: int, expected: tuple[int, int]
 ) -> None:
     assert tuple(spread(total, pools((2, 2), (1, 3))).values()) == expected
+
+
+def test_an_accelerator_not_known_follows_the_pools_relative_speeds() -> None:
+    fast, slow = pools((1, 1), (1, 1))
+    both = (replace(fast, speed=2.0), replace(slow, speed=0.5))
+    load = ServiceLoad(pools=both, declared={A100: PROFILES[A100]})
+    assert rates(load, ScalingState()) == {A100: pytest.approx(10), T4: pytest.approx(2.5)}
 
 
 def test_an_accelerator_not_known_counts_as_the_slowest_that_is() -> None:
