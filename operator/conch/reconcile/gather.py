@@ -1,8 +1,8 @@
 """From the store to the frozen fleet that decisions take. Pure but for its caches of parsed specs."""
 
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
 from conch.api.conditions import Reason
 from conch.api.names import (
@@ -14,10 +14,13 @@ from conch.api.names import (
 from conch.api.names import LABEL_MANAGED_BY as MANAGED_LABEL
 from conch.api.pool import GPUPoolSpec
 from conch.api.service import ModelServiceSpec
+from conch.decisions import rollout
 from conch.decisions.fleet import (
     Amounts,
     Node,
+    Pod,
     Pool,
+    ReplicaSet,
     Service,
     ServiceKey,
     Shape,
@@ -33,6 +36,7 @@ from conch.reconcile.settings import Settings
 from conch.reconcile.store import Store, version_of
 
 Object = dict[str, Any]
+V = TypeVar("V", Pod, ReplicaSet)
 
 
 @dataclass(frozen=True)
@@ -164,13 +168,18 @@ class Gatherer:
             kept = snapshots.get(name, resolved.snapshot)
             snapshots[name] = kept.following(spec)
         metadata = body["metadata"]
+        names = {bounded(p.name): p.name for p in pools}
+        set_views = tuple(_in_pool(views.replica_set_view(s), names) for s in sets)
+        pod_views = tuple(_in_pool(views.pod_view(p, self._nodes), names) for p in pods)
+        revision = resolved.snapshot.revision if resolved else None
+        selector = self._serving(metadata["namespace"], metadata["name"])
         service = Service(
             key=ServiceKey(metadata["namespace"], metadata["name"]),
             spec=spec,
-            revision=resolved.snapshot.revision if resolved else None,
-            serving_revision=self._serving(metadata["namespace"], metadata["name"]),
-            sets=tuple(views.replica_set_view(s) for s in sets),
-            pods=tuple(views.pod_view(p, self._nodes) for p in pods),
+            revision=revision,
+            serving_revision=rollout.selected(selector, revision, set_views, pod_views),
+            sets=set_views,
+            pods=pod_views,
         )
         allowed = ordered(pools, spec)
         current = snapshots.get(service.revision or service.serving_revision or "")
@@ -232,6 +241,12 @@ def shape_of(snapshot: Snapshot, pool: Pool) -> Shape:
         tolerations=tuple(spec.get("tolerations") or ()),
         node_selector=spec.get("nodeSelector") or {},
     )
+
+
+def _in_pool(view: V, names: Mapping[str, str]) -> V:
+    """Return the view with the pool's name, which a label may hold shortened."""
+    name = names.get(view.pool, view.pool)
+    return view if name == view.pool else replace(view, pool=name)
 
 
 def _child_key(body: Object) -> tuple[str, str]:

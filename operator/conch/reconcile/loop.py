@@ -145,7 +145,7 @@ class Reconciler:
         """Plan each service, the most urgent first: earlier ones book what later ones can't have."""
         ledger = Ledger()
         for facts in fleet.services:
-            _book_admitted(facts, ledger)
+            replicas.book_admitted(facts.service, facts.pools, facts.shapes, ledger)
         urgent_first = sorted(fleet.services, key=lambda f: (-f.spec.priority, f.key))
         return [self._guarded(facts, fleet, ledger, now) for facts in urgent_first]
 
@@ -304,16 +304,6 @@ def _wanted(facts: ServiceFacts, decision: ScalingDecision) -> int:
 def _paused(body: Object) -> bool:
     annotations = body["metadata"].get("annotations") or {}
     return bool(annotations.get(ANNOTATION_PAUSED) == "true")
-
-
-def _book_admitted(facts: ServiceFacts, ledger: Ledger) -> None:
-    """Book the nodes of pods that are pinned and not bound yet: no node counts them."""
-    by_label = {bounded(p.name): p.name for p in facts.pools}
-    for pod in facts.service.pods:
-        pool = by_label.get(pod.pool)
-        waits = pod.node is None and not pod.gated and not pod.deleting
-        if waits and pod.pinned and pool is not None and pool in facts.shapes:
-            ledger.book(pod.pinned, facts.shapes[pool].need)
 
 
 def _transitions(body: Object, status: Object) -> Iterable[Condition]:

@@ -98,7 +98,7 @@ def _pool_replicas(facts: ServiceFacts, live: Sequence[Pod]) -> list[PoolReplica
             ready=sum(p.ready for p in mine),
         )
         for pool in facts.pools
-        if (mine := [p for p in live if p.pool == bounded(pool.name) and not p.gated])
+        if (mine := [p for p in live if p.pool == pool.name and not p.gated])
     ]
 
 

@@ -1,0 +1,538 @@
+"""A small model of what Conch's plans meet: ReplicaSet controller, kube-scheduler, kubelets, and an
+operator that sees late, crashes between two writes, and loses races.
+
+Deletion ranks are those of k8s.io/kubernetes pkg/controller.ActivePodsWithRanks. Preconditions
+(UID, resourceVersion) are honoured as the API server does. Every step asserts what may never
+happen; ``settle`` runs everything until nothing changes.
+"""
+
+from dataclasses import dataclass, field, replace
+
+from conch.api.pool import GPUPoolSpec
+from conch.api.service import ModelServiceSpec
+from conch.decisions import placement, replicas
+from conch.decisions.fleet import Amounts, Node, Pod, Pool, ReplicaSet, Service, ServiceKey, Shape
+from conch.decisions.placement import Ledger
+from conch.decisions.replicas import DRAIN_SETTLE_S, Plan
+
+GPU = "nvidia.com/gpu"
+SetKey = tuple[str, str, str]
+"""Service, revision, pool."""
+
+
+class Crashed(Exception):  # noqa: N818 - it is an end, not an error
+    """The operator dies here."""
+
+
+class Conflict(Exception):  # noqa: N818 - the API server's word
+    """A precondition of a write does not hold."""
+
+
+@dataclass
+class ModelPod:
+    uid: str
+    key: SetKey
+    gpus: int
+    created: float
+    gated: bool
+    node: str | None = None
+    pinned: str | None = None
+    ready: bool = False
+    ready_at: float = 0.0
+    serving: bool = True
+    draining_since: float | None = None
+    deleting: bool = False
+    unschedulable: bool = False
+    version: int = 1
+
+    @property
+    def traffic(self) -> bool:
+        return self.ready and self.serving and not self.deleting
+
+
+@dataclass
+class ModelSet:
+    key: SetKey
+    replicas: int
+    gated: bool
+    version: int = 1
+    generation: int = 1
+    observed: int = 0
+    refusal: str | None = None
+    status: tuple[int, int] = (0, 0)
+
+
+@dataclass
+class ModelNode:
+    name: str
+    pool: str
+    gpus: int
+    cordoned: bool = False
+
+
+@dataclass
+class ModelService:
+    name: str
+    wanted: int
+    gpus: int = 1
+    revision: str = "r1"
+    serving: str | None = None
+    allowed: tuple[str, ...] = ("a", "b")
+
+
+@dataclass
+class Seen:
+    """What the operator knows: each kind as of its last refresh, and the answers to its writes."""
+
+    pods: dict[str, ModelPod] = field(default_factory=dict)
+    sets: dict[SetKey, ModelSet] = field(default_factory=dict)
+    nodes: dict[str, ModelNode] = field(default_factory=dict)
+
+
+@dataclass
+class World:
+    services: dict[str, ModelService]
+    nodes: dict[str, ModelNode]
+    pods: dict[str, ModelPod] = field(default_factory=dict)
+    sets: dict[SetKey, ModelSet] = field(default_factory=dict)
+    unseen: dict[str, ModelPod] = field(default_factory=dict)
+    """Pods that are deleted, but not yet in the cache of the ReplicaSet controller."""
+    quota: int | None = None
+    now: float = 1000.0
+    count: int = 0
+    writes: int = 0
+    seen: Seen = field(default_factory=Seen)
+    patience: float = 20.0
+    """pending_timeout, in seconds."""
+
+    # --- what others do -------------------------------------------------------------------------
+
+    def refresh(self, *kinds: str) -> None:
+        """The operator hears what happened to these kinds until now."""
+        if "pods" in kinds:
+            self.seen.pods = {k: replace(v) for k, v in self.pods.items()}
+        if "sets" in kinds:
+            self.seen.sets = {k: replace(v) for k, v in self.sets.items()}
+        if "nodes" in kinds:
+            self.seen.nodes = {k: replace(v) for k, v in self.nodes.items()}
+
+    def refresh_all(self) -> None:
+        self.refresh("pods", "sets", "nodes")
+
+    def sync(self, key: SetKey, *, sees: bool = True) -> None:
+        """The ReplicaSet controller acts once; without ``sees`` it missed recent deletions."""
+        found = self.sets[key]
+        if sees:
+            self.unseen = {u: p for u, p in self.unseen.items() if p.key != key}
+        live = [p for p in self.pods.values() if p.key == key and not p.deleting]
+        active = live + [p for p in self.unseen.values() if p.key == key]
+        surplus = len(active) - found.replicas
+        for pod in sorted(active, key=self._leaves_first(active))[: max(0, surplus)]:
+            self._controller_deletes(pod)
+        refused = False
+        for _ in range(max(0, -surplus)):
+            refused = refused or self._quota_is_full(key[0])
+            if not refused:
+                self._create(key, gated=found.gated)
+        found.refusal = "exceeded quota" if refused else None
+        status = (len(active), sum(p.ready for p in active))
+        if status != found.status or found.observed != found.generation:
+            found.version += 1
+        found.status, found.observed = status, found.generation
+
+    def _quota_is_full(self, service: str) -> bool:
+        mine = sum(p.key[0] == service for p in self.pods.values())
+        return self.quota is not None and mine >= self.quota
+
+    @staticmethod
+    def _leaves_first(active: list[ModelPod]):  # type: ignore[no-untyped-def]
+        def rank(pod: ModelPod) -> tuple[bool, bool, bool, int, float, float]:
+            crowd = sum(p.node == pod.node for p in active)
+            # Not ready stands for pending too: a pod that runs and isn't ready ranks alike here.
+            return (
+                pod.node is not None,
+                pod.ready,
+                pod.ready,
+                -crowd,
+                -pod.ready_at,
+                -pod.created,
+            )
+
+        return rank
+
+    def _controller_deletes(self, pod: ModelPod) -> None:
+        if pod.uid in self.unseen:
+            return  # deleting it again changes nothing
+        alive = pod.node in self.nodes
+        assert not (pod.ready and alive), f"the controller took a ready pod: {pod}"
+        self._end(pod)
+
+    def _create(self, key: SetKey, *, gated: bool) -> None:
+        self.count += 1
+        uid = f"p{self.count:03d}"
+        gpus = self.services[key[0]].gpus
+        self.pods[uid] = ModelPod(uid, key, gpus, created=self.now, gated=gated)
+
+    def _end(self, pod: ModelPod) -> None:
+        if pod.node is None:
+            del self.pods[pod.uid]
+        else:
+            pod.deleting = True
+            pod.version += 1
+
+    def schedule(self, *, last_first: bool = False) -> None:
+        """kube-scheduler binds what it can, and says so of what it can't."""
+        for pod in list(self.pods.values()):
+            if pod.gated or pod.node is not None or pod.deleting:
+                continue
+            fits = sorted(n.name for n in self.nodes.values() if self._takes(n, pod))
+            if fits:
+                pod.node = fits[-1 if last_first else 0]
+                pod.unschedulable = False
+                pod.version += 1
+            elif not pod.unschedulable:
+                pod.unschedulable = True
+                pod.version += 1
+
+    def _takes(self, node: ModelNode, pod: ModelPod) -> bool:
+        used = sum(p.gpus for p in self.pods.values() if p.node == node.name)
+        return (
+            node.pool == pod.key[2]
+            and not node.cordoned
+            and pod.pinned in (None, node.name)
+            and used + pod.gpus <= node.gpus
+        )
+
+    def start(self, index: int = 0, *, most: int = 100) -> None:
+        """Up to ``most`` bound pods become ready."""
+        starting = [
+            p for p in self.pods.values() if p.node in self.nodes and not p.ready and not p.deleting
+        ]
+        for pod in starting[index : index + most]:
+            pod.ready, pod.ready_at = True, self.now
+            pod.version += 1
+
+    def finish(self) -> None:
+        """Pods that were told to end do so; those of vanished nodes are collected."""
+        for pod in list(self.pods.values()):
+            if pod.deleting:
+                del self.pods[pod.uid]
+            elif pod.node is not None and pod.node not in self.nodes:
+                self.lose(pod)
+
+    def lose(self, pod: ModelPod) -> None:
+        """Somebody else deletes a pod."""
+        if not pod.deleting:
+            self.unseen[pod.uid] = pod
+            self._end(pod)
+
+    def blip(self, pod: ModelPod) -> None:
+        """A pod stops to answer for a while."""
+        if pod.ready:
+            pod.ready = False
+            pod.version += 1
+
+    def remove_node(self, name: str) -> None:
+        self.nodes.pop(name, None)
+
+    # --- the operator ---------------------------------------------------------------------------
+
+    def tick(self, crash_after: int | None = None) -> list[Plan]:
+        """Decide for the fleet and write; die after so many writes when told to."""
+        left = self.writes + crash_after if crash_after is not None else None
+        plans = self.plans()
+        for name, plan in plans.items():
+            self._check(name, plan)
+        self._check_capacity(plans)
+        try:
+            for name, plan in plans.items():
+                self._execute(name, plan, left)
+        except Crashed:
+            self.refresh_all()
+        return list(plans.values())
+
+    def plans(self, *, backwards: bool = False) -> dict[str, Plan]:
+        """Return what the operator would do now, by service; with its inputs in another order."""
+        ledger = Ledger()
+        pools = self.pools(backwards=backwards)
+        views = {n: self.view(n, backwards=backwards) for n in sorted(self.services)}
+        for name, view in views.items():
+            replicas.book_admitted(view, self._pools(name, pools), self.shapes(name), ledger)
+        return {
+            name: replicas.plan(
+                view,
+                self.services[name].wanted,
+                pools=self._pools(name, pools),
+                shapes=self.shapes(name),
+                ledger=ledger,
+                now=self.now,
+            )
+            for name, view in views.items()
+        }
+
+    def _pools(self, name: str, pools: tuple[Pool, ...]) -> tuple[Pool, ...]:
+        return tuple(p for p in pools if p.name in self.services[name].allowed)
+
+    def pools(self, *, backwards: bool = False) -> tuple[Pool, ...]:
+        """Return both pools, "a" preferred, with what the operator knows of their nodes."""
+        step = -1 if backwards else 1
+        nodes = [self._node(n) for _, n in sorted(self.seen.nodes.items())][::step]
+        return tuple(
+            Pool(
+                name,
+                GPUPoolSpec.model_validate({"accelerator": name, "nodeSelector": {"pool": name}}),
+                tuple(n for n in nodes if n.labels["pool"] == name),
+            )
+            for name in ("a", "b")
+        )
+
+    def _node(self, node: ModelNode) -> Node:
+        bound = [p for p in self.seen.pods.values() if p.node == node.name]
+        return Node(
+            name=node.name,
+            labels={"pool": node.pool},
+            ready=True,
+            schedulable=not node.cordoned,
+            taints=(),
+            allocatable={GPU: float(node.gpus), "pods": 110.0},
+            requested={GPU: float(sum(p.gpus for p in bound))},
+            pods=len(bound),
+        )
+
+    def shapes(self, name: str) -> dict[str, Shape]:
+        shape = Shape(Amounts(gpus=self.services[name].gpus, pods=1), ())
+        return {"a": shape, "b": shape}
+
+    def view(self, name: str, *, backwards: bool = False) -> Service:
+        service = self.services[name]
+        step = -1 if backwards else 1
+        pods = [self._pod(p) for p in self.seen.pods.values() if p.key[0] == name]
+        sets = [_set_view(s) for s in self.seen.sets.values() if s.key[0] == name]
+        spec = {"model": {"name": "m"}, "scaling": {"pendingTimeout": f"{self.patience}s"}}
+        return Service(
+            key=ServiceKey("ns", name),
+            spec=ModelServiceSpec.model_validate(spec),
+            revision=service.revision,
+            serving_revision=service.serving,
+            sets=tuple(sorted(sets, key=lambda s: s.name)[::step]),
+            pods=tuple(sorted(pods, key=lambda p: p.name)[::step]),
+        )
+
+    def _pod(self, pod: ModelPod) -> Pod:
+        return Pod(
+            name=pod.uid,
+            uid=pod.uid,
+            resource_version=str(pod.version),
+            revision=pod.key[1],
+            pool=pod.key[2],
+            created=pod.created,
+            node=pod.node,
+            gated=pod.gated,
+            pinned=pod.pinned,
+            ready=pod.ready,
+            serving=pod.serving,
+            draining_since=pod.draining_since,
+            deleting=pod.deleting,
+            unschedulable="no node fits" if pod.unschedulable else None,
+            lost=pod.node is not None and pod.node not in self.seen.nodes,
+        )
+
+    def _execute(self, name: str, plan: Plan, left: int | None) -> None:
+        """Write a plan in the executor's order; a conflict ends this service's part."""
+        try:
+            self._promote(name, plan.serving_revision, left)
+            for wish in plan.sets:
+                key = (name, wish.revision, wish.pool)
+                self._write_set(key, wish.replicas, gated=wish.gated, left=left)
+            for admission in plan.admissions:
+                pod = self._writable(admission.pod, left)
+                pod.gated, pod.pinned = False, admission.node
+                self._answer(pod)
+            for view in plan.restores:
+                self._label(view, left, serving=True, since=None)
+            for view in plan.drains:
+                self._label(view, left, serving=False, since=self.now)
+            for view in plan.deletions:
+                self._delete(view, left)
+            for old in plan.retired:
+                self._retire((name, old.revision, old.pool), left)
+        except Conflict:
+            pass
+
+    def _spend(self, left: int | None) -> None:
+        if left is not None and self.writes >= left:
+            raise Crashed
+        self.writes += 1
+
+    def _promote(self, name: str, revision: str | None, left: int | None) -> None:
+        service = self.services[name]
+        if revision is not None and service.serving != revision:
+            self._spend(left)
+            service.serving = revision
+
+    def _write_set(self, key: SetKey, count: int, *, gated: bool, left: int | None) -> None:
+        known = self.seen.sets.get(key)
+        if known is not None and (known.replicas, known.gated) == (count, gated):
+            return
+        self._spend(left)
+        real = self.sets.setdefault(key, ModelSet(key, count, gated, generation=0))
+        if known is not None and count < known.replicas and known.version != real.version:
+            raise Conflict
+        if (real.replicas, real.gated) != (count, gated) or real.generation == 0:
+            real.replicas, real.gated = count, gated
+            real.generation += 1
+            real.version += 1
+        self.seen.sets[key] = replace(real)
+
+    def _writable(self, view: Pod, left: int | None) -> ModelPod:
+        self._spend(left)
+        real = self.pods.get(view.uid)
+        if real is None or str(real.version) != view.resource_version:
+            raise Conflict
+        return real
+
+    def _answer(self, pod: ModelPod) -> None:
+        pod.version += 1
+        self.seen.pods[pod.uid] = replace(pod)
+
+    def _label(self, view: Pod, left: int | None, *, serving: bool, since: float | None) -> None:
+        pod = self._writable(view, left)
+        pod.serving, pod.draining_since = serving, since
+        self._answer(pod)
+
+    def _delete(self, view: Pod, left: int | None) -> None:
+        if view.lost and view.node in self.nodes:
+            # The executor asks for the node once more; the answer goes into the store.
+            self.seen.nodes[view.node] = replace(self.nodes[view.node])
+            return
+        if view.uid not in self.pods:
+            return  # 404 is no error
+        pod = self._writable(view, left)
+        if pod.node in self.nodes:
+            assert not pod.traffic, f"a pod in use was deleted: {pod}"
+            if pod.ready and pod.draining_since is not None:
+                assert self.now - pod.draining_since >= DRAIN_SETTLE_S, f"too early: {pod}"
+        self.lose(pod)
+
+    def _retire(self, key: SetKey, left: int | None) -> None:
+        self._spend(left)
+        real = self.sets.pop(key, None)
+        self.seen.sets.pop(key, None)
+        orphans = [p for p in self.pods.values() if p.key == key and not p.deleting]
+        assert real is None or not orphans, f"a ReplicaSet with pods was deleted: {orphans}"
+
+    # --- what may never be planned --------------------------------------------------------------
+
+    def _check(self, name: str, plan: Plan) -> None:
+        """Judge a plan by what the operator knew: its own steps may not cost answers."""
+        service, view = self.services[name], self.view(name)
+        before = [p for p in view.pods if _answers(p) and p.revision == view.serving_revision]
+        hit = {p.uid for p in (*plan.drains, *plan.deletions)}
+        after = [
+            p
+            for p in view.pods
+            if _answers(p) and p.revision == plan.serving_revision and p.uid not in hit
+        ]
+        enough = min(len(before), service.wanted)
+        # Where GPUs are short, an update gives up one replica after the other, never the last.
+        if plan.shortage and service.revision != service.serving:
+            enough = min(enough, 1)
+        assert len(after) >= enough, f"{len(before)} answered, {len(after)} are left by {plan}"
+        for pod in plan.deletions:
+            assert pod.lost or not _answers(pod), f"deletes a pod in use: {pod}"
+
+    def _check_capacity(self, plans: dict[str, Plan]) -> None:
+        """No node gets more than it has, by what the operator knew."""
+        for node in self.seen.nodes.values():
+            held = [
+                p
+                for p in self.seen.pods.values()
+                if p.node == node.name
+                or (p.node is None and p.pinned == node.name and not p.gated and not p.deleting)
+                # What leaves a pool that its service may no longer use is not booked there: should
+                # it be bound first, the other one is placed again.
+                and p.key[2] in self.services[p.key[0]].allowed
+            ]
+            given = [
+                (self.services[name].gpus, a)
+                for name, plan in plans.items()
+                for a in plan.admissions
+                if a.node == node.name
+            ]
+            if given:
+                total = sum(p.gpus for p in held) + sum(gpus for gpus, _ in given)
+                assert total <= node.gpus, f"{node} gets {total} GPUs: {given}"
+                assert not node.cordoned, f"{node} is cordoned: {given}"
+
+    # --- rest -----------------------------------------------------------------------------------
+
+    def settle(self, rounds: int = 80) -> None:
+        """Everything runs on, undisturbed, until nothing changes; assert that it comes to that."""
+        quiet = 0
+        for _ in range(rounds):
+            before = self.frozen()
+            self.refresh_all()
+            self.tick()
+            for key in sorted(self.sets):
+                self.sync(key)
+            self.schedule()
+            self.start()
+            self.finish()
+            self.now += DRAIN_SETTLE_S + 1
+            quiet = quiet + 1 if self.frozen() == before else 0
+            if quiet > self.patience / DRAIN_SETTLE_S:
+                return
+        raise AssertionError(f"no rest after {rounds} rounds: {self}")
+
+    def frozen(self) -> tuple[object, ...]:
+        """Return the state as a value, without the time."""
+        return (
+            tuple(repr(p) for _, p in sorted(self.pods.items())),
+            tuple(repr(s) for _, s in sorted(self.sets.items())),
+            tuple(repr(s) for _, s in sorted(self.services.items())),
+            tuple(repr(n) for _, n in sorted(self.nodes.items())),
+        )
+
+    def check_rest(self) -> None:
+        """Assert what holds once all is quiet: zero writes, no gate, everything that fits runs."""
+        self.refresh_all()
+        before = self.writes
+        plans = self.plans()
+        self.tick()
+        assert self.writes == before, f"writes at rest: {plans}"
+        for found in self.sets.values():
+            assert not found.gated, f"a gate at rest: {found}"
+        for name, plan in plans.items():
+            self._check_service(name, plan)
+
+    def _check_service(self, name: str, plan: Plan) -> None:
+        service = self.services[name]
+        mine = [p for p in self.pods.values() if p.key[0] == name]
+        running = [p for p in mine if p.traffic and p.key[1] == service.serving]
+        assert not any(p.gated for p in mine), f"gated pods at rest: {mine}"
+        if self.quota is None and len(running) != service.wanted:
+            assert plan.shortage, f"{len(running)} of {service.wanted} run, nothing is short"
+            ledger = Ledger()
+            shapes = self.shapes(name)
+            for pool in self._pools(name, self.pools()):
+                room = placement.room(pool, shapes[pool.name], ledger, most=1)
+                assert not room, f"{service} is short, and {pool.name} has room"
+        if not plan.shortage and self.quota is None:
+            assert service.serving == service.revision, f"{service} never got its revision"
+
+
+def _answers(pod: Pod) -> bool:
+    return pod.ready and pod.serving and not pod.deleting and not pod.lost
+
+
+def _set_view(found: ModelSet) -> ReplicaSet:
+    return ReplicaSet(
+        name="-".join(found.key),
+        uid="-".join(found.key),
+        revision=found.key[1],
+        pool=found.key[2],
+        replicas=found.replicas,
+        gated=found.gated,
+        observed=found.observed >= found.generation,
+        refusal=found.refusal,
+    )

@@ -1,0 +1,254 @@
+"""Replicas under chance: wishes change, pods and nodes go, the operator crashes and sees late.
+
+The model of Kubernetes asserts at each step what may never happen; see fleet_model.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.property.fleet_model import ModelNode, ModelService, World
+
+CALM = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""A busy machine is no failure."""
+NODES = ("a1", "a2", "b1", "b2")
+index = st.integers(0, 5)
+
+
+@dataclass(frozen=True)
+class Step:
+    """Something that happens; its name and numbers make a failure readable."""
+
+    name: str
+    numbers: tuple[int, ...]
+
+    def happen(self, world: World) -> None:
+        STEPS[self.name](world, *self.numbers)
+
+
+def _tick(world: World, crash_after: int) -> None:
+    """Crash in one of two ticks; numbers of writes above a plan's mean no crash."""
+    world.tick(crash_after if crash_after < 4 else None)
+
+
+def _fresh_tick(world: World, _: int) -> None:
+    world.refresh_all()
+    world.tick()
+
+
+def _refresh(world: World, which: int) -> None:
+    world.refresh(("pods", "sets", "nodes")[which % 3])
+
+
+def _sync(world: World, which: int) -> None:
+    keys = sorted(world.sets)
+    if keys:
+        world.sync(keys[which // 2 % len(keys)], sees=which % 2 == 0)
+
+
+def _round(world: World, _: int) -> None:
+    """Everything but the operator runs once."""
+    for key in sorted(world.sets):
+        world.sync(key)
+    world.schedule()
+    world.start()
+    world.finish()
+
+
+def _wish(world: World, which: int, wanted: int) -> None:
+    names = sorted(world.services)
+    world.services[names[which % len(names)]].wanted = wanted
+
+
+def _revise(world: World, which: int) -> None:
+    names = sorted(world.services)
+    service = world.services[names[which % len(names)]]
+    service.revision = f"r{int(service.revision[1:]) + 1}"
+
+
+def _confine(world: World, which: int, where: int) -> None:
+    names = sorted(world.services)
+    allowed = (("a", "b"), ("a",), ("b",))[where % 3]
+    world.services[names[which % len(names)]].allowed = allowed
+
+
+def _lose(world: World, which: int) -> None:
+    pods = [p for p in world.pods.values() if not p.deleting]
+    if pods:
+        world.lose(pods[which % len(pods)])
+
+
+def _blip(world: World, which: int) -> None:
+    pods = list(world.pods.values())
+    if pods:
+        world.blip(pods[which % len(pods)])
+
+
+def _cordon(world: World, which: int, on: int) -> None:
+    node = world.nodes.get(NODES[which % len(NODES)])
+    if node:
+        node.cordoned = on % 2 == 0
+
+
+def _remove(world: World, which: int) -> None:
+    world.remove_node(NODES[which % len(NODES)])
+
+
+def _add(world: World, which: int) -> None:
+    name = NODES[which % len(NODES)]
+    world.nodes.setdefault(name, ModelNode(name, name[0], 1 + which % 2))
+
+
+def _wait(world: World, seconds: int) -> None:
+    world.now += seconds
+
+
+STEPS: dict[str, Callable[..., None]] = {
+    "tick": _tick,
+    "fresh tick": _fresh_tick,
+    "refresh": _refresh,
+    "sync": _sync,
+    "schedule": lambda world, last: world.schedule(last_first=last % 2 == 0),
+    "start": lambda world, which: world.start(which, most=1),
+    "finish": lambda world, _: world.finish(),
+    "round": _round,
+    "wish": _wish,
+    "revise": _revise,
+    "confine": _confine,
+    "lose": _lose,
+    "blip": _blip,
+    "cordon": _cordon,
+    "remove node": _remove,
+    "add node": _add,
+    "wait": _wait,
+}
+_TWO = {"wish", "confine", "cordon"}
+_OFTEN = ("tick", "fresh tick", "fresh tick", "sync", "round", "round", "wait", "wish")
+
+
+def _step(name: str) -> st.SearchStrategy[Step]:
+    numbers = st.tuples(index, index) if name in _TWO else st.tuples(index)
+    return st.builds(Step, st.just(name), numbers)
+
+
+steps = st.lists(st.sampled_from((*STEPS, *_OFTEN)).flatmap(_step), min_size=4, max_size=40)
+
+
+def world(*gpus_of_services: int, nodes: dict[str, int] | None = None) -> World:
+    sizes = nodes or {"a1": 2, "a2": 1, "b1": 2}
+    return World(
+        {f"s{i}": ModelService(f"s{i}", 0, gpus) for i, gpus in enumerate(gpus_of_services)},
+        {name: ModelNode(name, name[0], gpus) for name, gpus in sizes.items()},
+    )
+
+
+@CALM
+@given(steps, st.sampled_from([(1,), (1, 1), (1, 2)]))
+def test_nothing_forbidden_happens_and_all_comes_to_rest(
+    history: list[Step], services: tuple[int, ...]
+) -> None:
+    fleet = world(*services)
+    for step in history:
+        step.happen(fleet)
+    fleet.settle()
+    fleet.check_rest()
+
+
+@CALM
+@given(steps, st.integers(0, 4), st.none() | st.integers(1, 6))
+def test_a_quota_that_refuses_pods_costs_no_running_replica(
+    history: list[Step], limit: int, later: int | None
+) -> None:
+    fleet = world(1)
+    fleet.quota = limit
+    for step in history:
+        step.happen(fleet)
+    fleet.settle()
+    fleet.quota = later
+    fleet.settle()
+    if later is None:
+        fleet.check_rest()
+
+
+@CALM
+@given(steps)
+def test_the_order_of_inputs_does_not_matter(history: list[Step]) -> None:
+    fleet = world(1, 1)
+    for step in history:
+        step.happen(fleet)
+        assert fleet.plans() == fleet.plans(backwards=True)
+
+
+@CALM
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=4), st.data())
+def test_a_crash_at_any_write_changes_nothing_in_the_end(
+    wishes: list[int], data: st.DataObject
+) -> None:
+    calm, stormy = world(1), world(1)
+    for wanted in wishes:
+        for fleet in (calm, stormy):
+            fleet.services["s0"].wanted = wanted
+        for crash in data.draw(st.lists(st.integers(0, 5), max_size=6)):
+            stormy.refresh_all()
+            stormy.tick(crash)
+            _round(stormy, 0)
+        calm.settle()
+        stormy.settle()
+        assert _spread(calm) == _spread(stormy)
+
+
+def _spread(fleet: World) -> dict[tuple[str, str, str], tuple[int, bool]]:
+    return {k: (s.replicas, s.gated) for k, s in fleet.sets.items()}
+
+
+@pytest.mark.parametrize("start", [0, 1, 2, 3])
+@pytest.mark.parametrize("end", [0, 1, 2, 3])
+def test_every_order_of_events_on_the_way_is_harmless(start: int, end: int) -> None:
+    """Small space, searched whole: whichever of the parts acts next, up to a depth."""
+    fleet = world(1, nodes={"a1": 2, "b1": 1})
+    fleet.services["s0"].wanted = start
+    fleet.settle()
+    fleet.services["s0"].wanted = end
+    _search(fleet, depth=7)
+
+
+MOVES = [
+    Step("tick", (9,)),
+    Step("tick", (1,)),
+    Step("refresh", (0,)),
+    Step("refresh", (1,)),
+    Step("sync", (0,)),
+    Step("sync", (1,)),
+    Step("sync", (2,)),
+    Step("schedule", (0,)),
+    Step("start", (0,)),
+    Step("finish", (0,)),
+    Step("wait", (4,)),
+]
+
+
+def _search(start: World, *, depth: int) -> None:
+    from copy import deepcopy
+
+    layer, known = [start], {_identity(start)}
+    for _ in range(depth):
+        following = []
+        for fleet in layer:
+            for move in MOVES:
+                after = deepcopy(fleet)
+                move.happen(after)
+                identity = _identity(after)
+                if identity not in known:
+                    known.add(identity)
+                    following.append(after)
+        layer = following
+    for fleet in layer[:: max(1, len(layer) // 50)]:
+        fleet.settle()
+        fleet.check_rest()
+
+
+def _identity(fleet: World) -> tuple[object, ...]:
+    return (fleet.frozen(), repr(fleet.seen), repr(fleet.unseen), fleet.now)
