@@ -1,11 +1,12 @@
-"""A small model of what Conch's plans meet: ReplicaSet controller, kube-scheduler, kubelets, and an
-operator that sees late, crashes between two writes, and loses races.
+"""A small model of what Conch's plans meet, and of an operator that sees late and crashes.
 
-Deletion ranks are those of k8s.io/kubernetes pkg/controller.ActivePodsWithRanks. Preconditions
-(UID, resourceVersion) are honoured as the API server does. Every step asserts what may never
-happen; ``settle`` runs everything until nothing changes.
+The model plays the ReplicaSet controller, kube-scheduler and kubelets. Deletion ranks are those of
+k8s.io/kubernetes pkg/controller.ActivePodsWithRanks; preconditions (UID, resourceVersion) are
+honoured as by the API server. Every step asserts what may never happen; ``settle`` runs everything
+until nothing changes.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from conch.api.pool import GPUPoolSpec
@@ -145,18 +146,12 @@ class World:
         return self.quota is not None and mine >= self.quota
 
     @staticmethod
-    def _leaves_first(active: list[ModelPod]):  # type: ignore[no-untyped-def]
-        def rank(pod: ModelPod) -> tuple[bool, bool, bool, int, float, float]:
+    def _leaves_first(
+        active: list[ModelPod],
+    ) -> Callable[[ModelPod], tuple[bool, bool, int, float, float]]:
+        def rank(pod: ModelPod) -> tuple[bool, bool, int, float, float]:
             crowd = sum(p.node == pod.node for p in active)
-            # Not ready stands for pending too: a pod that runs and isn't ready ranks alike here.
-            return (
-                pod.node is not None,
-                pod.ready,
-                pod.ready,
-                -crowd,
-                -pod.ready_at,
-                -pod.created,
-            )
+            return (pod.node is not None, pod.ready, -crowd, -pod.ready_at, -pod.created)
 
         return rank
 
@@ -444,15 +439,7 @@ class World:
     def _check_capacity(self, plans: dict[str, Plan]) -> None:
         """No node gets more than it has, by what the operator knew."""
         for node in self.seen.nodes.values():
-            held = [
-                p
-                for p in self.seen.pods.values()
-                if p.node == node.name
-                or (p.node is None and p.pinned == node.name and not p.gated and not p.deleting)
-                # What leaves a pool that its service may no longer use is not booked there: should
-                # it be bound first, the other one is placed again.
-                and p.key[2] in self.services[p.key[0]].allowed
-            ]
+            held = [p for p in self.seen.pods.values() if self._holds(p, node.name)]
             given = [
                 (self.services[name].gpus, a)
                 for name, plan in plans.items()
@@ -463,6 +450,16 @@ class World:
                 total = sum(p.gpus for p in held) + sum(gpus for gpus, _ in given)
                 assert total <= node.gpus, f"{node} gets {total} GPUs: {given}"
                 assert not node.cordoned, f"{node} is cordoned: {given}"
+
+    def _holds(self, pod: ModelPod, node: str) -> bool:
+        """Tell whether a pod has or was promised its place on a node.
+
+        What leaves a pool that its service may no longer use is not booked there: should it be
+        bound first, the other one is placed again.
+        """
+        promised = pod.node is None and pod.pinned == node and not pod.gated and not pod.deleting
+        here = pod.key[2] in self.services[pod.key[0]].allowed
+        return pod.node == node or (promised and here)
 
     # --- rest -----------------------------------------------------------------------------------
 

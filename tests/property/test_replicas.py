@@ -4,6 +4,7 @@ The model of Kubernetes asserts at each step what may never happen; see fleet_mo
 """
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.property.fleet_model import ModelNode, ModelService, World
 
-CALM = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+CALM = settings(deadline=None, suppress_health_check=list(HealthCheck), max_examples=80)
 """A busy machine is no failure."""
 NODES = ("a1", "a2", "b1", "b2")
 index = st.integers(0, 5)
@@ -30,7 +31,7 @@ class Step:
 
 
 def _tick(world: World, crash_after: int) -> None:
-    """Crash in one of two ticks; numbers of writes above a plan's mean no crash."""
+    """Decide and write; in most of these ticks the operator dies after so many writes."""
     world.tick(crash_after if crash_after < 4 else None)
 
 
@@ -134,7 +135,7 @@ def _step(name: str) -> st.SearchStrategy[Step]:
     return st.builds(Step, st.just(name), numbers)
 
 
-steps = st.lists(st.sampled_from((*STEPS, *_OFTEN)).flatmap(_step), min_size=4, max_size=40)
+steps = st.lists(st.one_of([_step(n) for n in (*STEPS, *_OFTEN)]), min_size=12, max_size=60)
 
 
 def world(*gpus_of_services: int, nodes: dict[str, int] | None = None) -> World:
@@ -145,7 +146,7 @@ def world(*gpus_of_services: int, nodes: dict[str, int] | None = None) -> World:
     )
 
 
-@CALM
+@settings(CALM, max_examples=250)
 @given(steps, st.sampled_from([(1,), (1, 1), (1, 2)]))
 def test_nothing_forbidden_happens_and_all_comes_to_rest(
     history: list[Step], services: tuple[int, ...]
@@ -212,7 +213,7 @@ def test_every_order_of_events_on_the_way_is_harmless(start: int, end: int) -> N
     fleet.services["s0"].wanted = start
     fleet.settle()
     fleet.services["s0"].wanted = end
-    _search(fleet, depth=7)
+    _search(fleet, depth=6)
 
 
 MOVES = [
@@ -231,8 +232,6 @@ MOVES = [
 
 
 def _search(start: World, *, depth: int) -> None:
-    from copy import deepcopy
-
     layer, known = [start], {_identity(start)}
     for _ in range(depth):
         following = []

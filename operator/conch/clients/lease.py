@@ -23,8 +23,8 @@ class LeaseTimes:
     stopped before a new one starts.
     """
 
-    duration: float = 9.0
-    deadline: float = 5.0
+    duration: float = 12.0
+    deadline: float = 6.0
     retry: float = 1.5
 
 
@@ -92,13 +92,11 @@ class Elector:
             async with asyncio.timeout(self._times.deadline):
                 held = await self._write(started)
         except (ClusterError, TimeoutError) as error:
-            if isinstance(error, ClusterError) and error.status == 409:
-                return False
             logger.warning("lease not renewed: %s", error)
             return None
-        if held:
-            # From before the request was sent: the server's record can only be younger.
-            self._renewed = started
+        # From before the request was sent: the server's record can only be younger. And where
+        # another holds the lease, whatever was left of the last renewal is over.
+        self._renewed = started if held else None
         return held
 
     async def _write(self, started: float) -> bool:

@@ -41,7 +41,9 @@ class Executor:
         for pod in plan.drains:
             await self._writer.drain(pod, namespace, now)
         for pod in plan.deletions:
-            await self._writer.delete_pod(pod)
+            # A node may be known later than the pods on it: ask before one is called lost.
+            if not pod.lost or await self._writer.is_gone("Node", pod.node or ""):
+                await self._writer.delete_pod(pod)
         await self._retire(facts, plan)
 
     async def _children(self, facts: ServiceFacts, plan: Plan) -> None:

@@ -140,6 +140,13 @@ class Writer:
         self._store.put("ReplicaSet", answer)
         self._count("ReplicaSet", "patch")
 
+    async def is_gone(self, kind: str, name: str) -> bool:
+        """Ask the API server whether a cluster-scoped object is gone; keep it where it is not."""
+        live = await self._cluster.get(kind, name)
+        if live is not None:
+            self._store.put(kind, live)
+        return live is None
+
     async def delete_pod(self, pod: Pod) -> None:
         """Delete a pod; one that never answered has no requests to finish and gets little time."""
         grace = None if pod.ready or pod.draining_since is not None else UNUSED_GRACE_S
