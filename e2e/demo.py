@@ -4,6 +4,8 @@ Brings the cluster up, installs Conch, serves two real models, asks them, scales
 nodes under load and back, loses a replica and gets it back. The cluster stays up.
 """
 
+import argparse
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -42,6 +44,8 @@ class Demo:
         self.console = console
         self.report = report
         self.summary: list[tuple[str, str]] = []
+        self.figures: dict[str, float] = {}
+        """Seconds, for benchmarks."""
 
     def show(self, stage: Stage, *words: str) -> None:
         """Show what a user would type, and what it prints."""
@@ -67,8 +71,11 @@ class Demo:
         return seconds
 
 
-def run(console: Console, report: Reporter) -> None:
-    """Run the whole demo. Raises WaitError, CommandError and the cluster's errors."""
+def run(console: Console, report: Reporter) -> dict[str, float]:
+    """Run the whole demo; return its figures in seconds.
+
+    Raises WaitError, CommandError and the cluster's errors.
+    """
     demo = Demo(console, report)
     started = monotonic()
     demo.title("1. A cluster, Conch, and two trained models")
@@ -79,6 +86,7 @@ def run(console: Console, report: Reporter) -> None:
     heal(demo, stage)
     demo.summary.append(("the whole demo", f"{monotonic() - started:.0f} s"))
     finish(demo, stage)
+    return demo.figures
 
 
 def serve(demo: Demo, stage: Stage) -> None:
@@ -138,11 +146,13 @@ def scale(demo: Demo, stage: Stage) -> None:
     body = request_body(DIGITS.input, "FP32", rows)
     demo.console.print(f"{RATE_RPS:g} requests/s with {BATCH} images each, one connection each")
     with Load(url, body, rate=RATE_RPS, seconds=SCALE_UP_S + 10) as load:
-        demo.timed("scaled over both nodes under load", lambda: _on_both_nodes(stage))
+        seconds = demo.timed("scaled over both nodes under load", lambda: _on_both_nodes(stage))
+        demo.figures["scale_up_s"] = seconds
         demo.show(stage, "get", "msvc", DIGITS.name, "-n", DIGITS.namespace, "-o", "wide")
         demo.show(stage, "get", "pods", "-n", DIGITS.namespace, "-o", "wide")
     demo.summary.append(("requests during scale-up", str(load.tally)))
-    demo.timed("fell back to one replica", lambda: _fell_back(stage))
+    seconds = demo.timed("fell back to one replica", lambda: _fell_back(stage))
+    demo.figures["scale_down_s"] = seconds
     described = stage.tools.kubectl("describe", "msvc", DIGITS.name, "-n", DIGITS.namespace)
     demo.console.print(f"[bold cyan]$ kubectl describe msvc {DIGITS.name} | tail[/]")
     events = described[described.index("Events:") :] if "Events:" in described else described
@@ -210,8 +220,13 @@ def finish(demo: Demo, stage: Stage) -> None:
 def main() -> int:
     """Run the demo; on failure say the cause and where to look."""
     console = Console()
+    parser = argparse.ArgumentParser("python -m e2e.demo", description="Shows the main job.")
+    parser.add_argument("--figures", type=Path, help="a file for what was measured, as JSON")
+    options = parser.parse_args()
     try:
-        run(console, terminal_reporter())
+        figures = run(console, terminal_reporter())
+        if options.figures:
+            options.figures.write_text(json.dumps(figures))
     except (WaitError, CommandError, ClusterError, BuildError, PrerequisiteError) as error:
         console.print(f"\n[bold red]The demo failed:[/] {error}", highlight=False)
         console.print(f"Look at: {_where_to_look()}", highlight=False)

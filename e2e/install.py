@@ -31,18 +31,21 @@ class Stage:
     """Digests and measured accuracy of the models."""
 
 
-def ensure_stage(report: Reporter, *, tick_seconds: float = 2.0) -> Stage:
+def ensure_stage(
+    report: Reporter, *, tick_seconds: float = 2.0, relist_seconds: float = 60.0
+) -> Stage:
     """Bring up cluster, models and operator, as far as they are not there yet."""
     cluster = ensure(report)
     tools = Tools(cluster.bin, cluster.kubeconfig)
     manifest = ensure_models(cluster, report)
     models = models_folder(cluster)
-    install(tools, cluster, models, report=report, tick_seconds=tick_seconds)
+    pace = {"tickSeconds": tick_seconds, "relistSeconds": relist_seconds}
+    install(tools, cluster, models, report=report, pace=pace)
     return Stage(cluster, tools, models, manifest)
 
 
 def install(
-    tools: Tools, cluster: Cluster, models: Path, *, report: Reporter, tick_seconds: float
+    tools: Tools, cluster: Cluster, models: Path, *, report: Reporter, pace: dict[str, float]
 ) -> None:
     """Install or upgrade CRDs and operator, and wait until the operator leads."""
     with report.step("CRDs"):
@@ -55,7 +58,7 @@ def install(
         if cluster.local:
             # The sources may have changed since the cluster came up.
             LocalCluster(Layout.default(), cluster.bin).load_images(images, report=report)
-        values = chart_values(cluster, models, images, tick_seconds=tick_seconds)
+        values = chart_values(cluster, models, images, pace=pace)
         tools.run(
             "helm",
             *("upgrade", "--install", RELEASE, str(ROOT / "charts" / "conch")),
@@ -76,14 +79,14 @@ def _leader(tools: Tools) -> bool:
 
 
 def chart_values(
-    cluster: Cluster, models: Path, images: Sequence[Image], *, tick_seconds: float
+    cluster: Cluster, models: Path, images: Sequence[Image], *, pace: dict[str, float]
 ) -> dict[str, object]:
     """Return the chart's values for this cluster: its image, its Prometheus, its taints."""
     conch = next(i.name for i in images if "/conch:" in i.name)
     return {
         "image": {"tag": conch.rpartition(":")[2]},
         "prometheus": {"url": cluster.prometheus_url},
-        "operator": {"tickSeconds": tick_seconds},
+        "operator": pace,
         "sources": {"filePrefixes": [str(models)]},
         "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}],
     }

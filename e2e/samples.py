@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.datasets import load_breast_cancer, load_digits
 
 from e2e.models import DIGITS, Sample
+from examples.models import digits, tumor
 
 
 @dataclass(frozen=True)
@@ -21,20 +21,20 @@ class Question:
 
 
 def questions(sample: Sample, count: int) -> list[Question]:
-    """Return ``count`` questions to a sample."""
+    """Return ``count`` questions to a sample, spread over what was held out, at most all of it."""
     if sample == DIGITS:
-        data, labels = load_digits(return_X_y=True)
+        _, data, _, labels = digits.split()
         classes: tuple[str, ...] = tuple("0123456789")
     else:
-        data, labels = load_breast_cancer(return_X_y=True)
+        _, data, _, labels = tumor.split()
         classes = ("malignant", "benign")
-    step = max(1, len(data) // (count + 1))
+    step = max(1, len(data) // count)
     return [
         Question(
-            value=data[i : i + 1].astype(np.float32),
+            value=data[i : i + 1],
             text=f"{sample.name} no. {i}",
             truth=classes[int(labels[i])],
             names=classes,
         )
-        for i in range(step, step * (count + 1), step)
+        for i in range(0, len(data), step)
     ][:count]

@@ -36,12 +36,18 @@ Constants = dict[str, NDArray[np.floating]]
 _SOURCE = Port("image", PIXELS)
 
 
-def train() -> Sample:
-    """Train the model on three quarters of scikit-learn's digits; the rest is held out."""
+def split() -> tuple[Floats, Floats, Labels, Labels]:
+    """Return images to train on, a quarter that is held out, and the labels of each."""
     images, labels = load_digits(return_X_y=True)
     seen, held_out, known, wanted = train_test_split(
         images.astype(np.float32), labels, test_size=0.25, random_state=SEED, stratify=labels
     )
+    return seen, held_out, known, wanted
+
+
+def train() -> Sample:
+    """Train the model on three quarters of scikit-learn's digits; the rest is held out."""
+    seen, held_out, known, wanted = split()
     constants = _filters(seen)
     features = run(_features(constants), seen)
     constants |= _readout(features, known)

@@ -18,7 +18,7 @@ from sklearn.ensemble import ExtraTreesClassifier
 from sklearn.model_selection import train_test_split
 
 from examples.models.graph import OPSETS, Port, build, node
-from examples.models.sample import Floats, Sample
+from examples.models.sample import Floats, Labels, Sample
 
 SEED = 0
 MEASUREMENTS = 30
@@ -29,12 +29,18 @@ COPIES = 4  # of the training data, as it might have measured
 _FOREST = "TreeEnsembleClassifier"
 
 
-def train() -> Sample:
-    """Train the model on two thirds of scikit-learn's breast cancer data; the rest is held out."""
+def split() -> tuple[Floats, Floats, Labels, Labels]:
+    """Return measurements to train on, a third that is held out, and the labels of each."""
     measurements, labels = load_breast_cancer(return_X_y=True)
     seen, held_out, known, wanted = train_test_split(
         measurements.astype(np.float32), labels, test_size=1 / 3, random_state=SEED, stratify=labels
     )
+    return seen, held_out, known, wanted
+
+
+def train() -> Sample:
+    """Train the model on two thirds of scikit-learn's breast cancer data; the rest is held out."""
+    seen, held_out, known, wanted = split()
     forest = ExtraTreesClassifier(TREES, min_samples_leaf=2, random_state=SEED)
     forest.fit(_remeasured(seen), np.tile(known, COPIES + 1))
     return Sample("tumor", _model(forest), "sklearn-breast-cancer-test", held_out, wanted)

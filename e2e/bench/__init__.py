@@ -1,0 +1,1 @@
+"""Benchmarks: what they measure goes to build/bench/."""
