@@ -4,10 +4,13 @@ import importlib.util
 import re
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
+import yaml
 
 from conch.api.conditions import Reason
+from conch.api.crd import KINDS
 from conch.cli import main as operator_command
 from conch.cli import plugin as plugin_command
 
@@ -16,6 +19,8 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
 MAKE = re.compile(r"`make ([a-z0-9-]+)`")
 PLUGIN = re.compile(r"kubectl conch ([a-z]+)")
+YAML = re.compile(r"^```yaml\n(.*?)^```", re.DOTALL | re.MULTILINE)
+VALUE = re.compile(r"--set '?([\w.]+)=")
 FLAG = re.compile(r"`(--[a-z-]+)`")
 
 
@@ -62,3 +67,28 @@ def test_options_of_the_operator_exist() -> None:
         for name in re.findall(r"^    (\w+): Annotated", source, re.MULTILINE)
     }
     assert set(FLAG.findall(help_text)) - options == set()
+
+
+def shown() -> list[dict[str, Any]]:
+    """Return the objects of ours that the pages show."""
+    blocks = [block for page in PAGES for block in YAML.findall(page.read_text())]
+    bodies = [body for block in blocks for body in yaml.safe_load_all(block)]
+    return [b for b in bodies if str(b.get("apiVersion", "")).startswith("conch.dev/")]
+
+
+def test_objects_on_the_pages_are_valid() -> None:
+    specs = {kind.kind: kind.spec for kind in KINDS}
+    assert {b["kind"] for b in shown()} == {"GPUPool", "Model", "ModelService"}
+    for body in shown():
+        specs[body["kind"]].model_validate(body["spec"])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_chart_values_exist(page: Path) -> None:
+    values = yaml.safe_load((ROOT / "charts" / "conch" / "values.yaml").read_text())
+    for name in VALUE.findall(page.read_text()):
+        part: Any = values
+        for key in name.split("."):
+            # An empty map, such as that of labels, takes any key.
+            assert part == {} or key in part, f"{page.name}: no chart value {name}"
+            part = part.get(key, {})
