@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,13 @@ from tests.kit.fleet import model, model_service, simulated
 from tests.kit.operator import LEASE_NAMESPACE, Invocation, Operator
 from tests.kit.proxy import wait_for
 
-OPTIONS = ("--triton-image", "triton.example/triton:1", "--fetch-image", "conch.example/conch:1")
+OPTIONS = (
+    *("--triton-image", "triton.example/triton:1"),
+    *("--fetch-image", "conch.example/conch:1"),
+    *("--file-source-prefix", "/var/lib/models"),
+    *("--relist-seconds", "2"),
+)
+VOLUMES = "/api/v1/persistentvolumes"
 CONCH = f"/apis/{API_VERSION}"
 CHILDREN = {
     "replicasets": "/apis/apps/v1",
@@ -259,6 +266,30 @@ def test_detach_gives_a_draining_replica_its_traffic_back(fleet: Fleet, namespac
     serving(fleet, namespace, 1)
 
 
+def test_volumes_of_a_detached_service_stay(fleet: Fleet, namespace: str) -> None:
+    """The operator deletes PersistentVolumes whose service is gone, since nothing can own them."""
+    body = model()
+    body["spec"]["variants"][0]["source"] = {"uri": "file:///var/lib/models/digits"}
+    fleet.client.apply(f"{CONCH}/namespaces/{namespace}/models/digits", body)
+    for name in ("digits", "other"):
+        fleet.client.apply(fleet.path(namespace, name), model_service(name, replicas=0))
+        wait_for(partial(volumes, fleet, namespace, name), "its volume is there")
+    said = fleet.ok("detach", "digits", "-n", namespace, "--yes")
+    (kept,) = volumes(fleet, namespace, "digits")
+    assert f"PersistentVolume {kept['metadata']['name']}: label managed-by removed" in said
+    for name in ("digits", "other"):
+        fleet.client.delete(fleet.path(namespace, name))
+
+    def swept() -> bool:
+        return all("deletionTimestamp" in v["metadata"] for v in volumes(fleet, namespace, "other"))
+
+    wait_for(swept, "the other's volume is deleted")
+    (still,) = volumes(fleet, namespace, "digits")
+    assert still["metadata"]["uid"] == kept["metadata"]["uid"]
+    assert "deletionTimestamp" not in still["metadata"]
+    fleet.client.delete(f"{VOLUMES}/{kept['metadata']['name']}")
+
+
 def test_detach_asks_first(fleet: Fleet, namespace: str) -> None:
     fleet.serve(namespace, "digits", 1)
     asked = fleet.conch("detach", "digits", "-n", namespace)
@@ -334,6 +365,11 @@ def cluster_without_conch(fleet: Fleet, tmp_path: Path) -> Callable[[], str]:
         return done.stderr
 
     return ask
+
+
+def volumes(fleet: Fleet, namespace: str, service: str) -> list[Object]:
+    selector = f"conch.dev/namespace={namespace},{LABEL_SERVICE}={service}"
+    return fleet.client.items(f"{VOLUMES}?labelSelector={selector}")
 
 
 def stop_operator(fleet: Fleet) -> None:
