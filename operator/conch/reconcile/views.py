@@ -39,24 +39,29 @@ def condition(body: Object, kind: str) -> Mapping[str, Any]:
 
 
 def requests_of(pod: Object) -> dict[str, float]:
-    """Return what the scheduler counts for a pod: containers summed, or the largest init one.
+    """Return what the scheduler counts for a pod: its containers, or init containers that need more.
 
-    As in k8s.io/component-helpers/resource; sidecars (init containers that restart) add up.
+    As in k8s.io/component-helpers/resource: a sidecar (an init container that restarts) adds up
+    with the containers and with the init containers after it; overhead comes on top.
     """
-    total: dict[str, float] = {}
-    peak: dict[str, float] = {}
     spec = pod.get("spec", {})
+    total: dict[str, float] = {}
+    sidecars: dict[str, float] = {}
+    peak: dict[str, float] = {}
     for container in spec.get("containers", []):
-        _add(total, container)
+        _add(total, _requests(container))
     for container in spec.get("initContainers", []):
+        wanted = _requests(container)
         if container.get("restartPolicy") == "Always":
-            _add(total, container)
-        else:
-            for name, amount in _requests(container).items():
-                peak[name] = max(peak.get(name, 0.0), amount)
-    for name, amount in spec.get("overhead", {}).items():
-        total[name] = total.get(name, 0.0) + quantity(amount)
-    return {n: max(total.get(n, 0.0), peak.get(n, 0.0)) for n in {*total, *peak}}
+            _add(total, wanted)
+            _add(sidecars, wanted)
+            wanted = {}
+        for name in {*wanted, *sidecars}:
+            running = wanted.get(name, 0.0) + sidecars.get(name, 0.0)
+            peak[name] = max(peak.get(name, 0.0), running)
+    found = {n: max(total.get(n, 0.0), peak.get(n, 0.0)) for n in {*total, *peak}}
+    _add(found, {name: quantity(amount) for name, amount in spec.get("overhead", {}).items()})
+    return found
 
 
 def _requests(container: Object) -> dict[str, float]:
@@ -65,8 +70,8 @@ def _requests(container: Object) -> dict[str, float]:
     return {name: quantity(amount) for name, amount in wanted.items()}
 
 
-def _add(total: dict[str, float], container: Object) -> None:
-    for name, amount in _requests(container).items():
+def _add(total: dict[str, float], more: Mapping[str, float]) -> None:
+    for name, amount in more.items():
         total[name] = total.get(name, 0.0) + amount
 
 

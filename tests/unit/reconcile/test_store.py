@@ -1,0 +1,127 @@
+"""The store keeps the newest state, and forgets what is gone, however late it hears of it."""
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from conch.reconcile.store import Store, version_of
+
+Object = dict[str, Any]
+
+
+def pod(name: str = "p", *, uid: str = "u1", version: int = 1, **fields: Any) -> Object:
+    metadata = {"namespace": "ns", "name": name, "uid": uid, "resourceVersion": str(version)}
+    return {"metadata": metadata, **fields}
+
+
+def known(store: Store) -> dict[str, str]:
+    return {o["metadata"]["uid"]: o["metadata"]["resourceVersion"] for o in store.all("Pod")}
+
+
+def test_a_newer_state_replaces_an_older_one_and_not_the_other_way_round() -> None:
+    store = Store()
+    assert store.put("Pod", pod(version=5))
+    assert not store.put("Pod", pod(version=4))
+    assert not store.put("Pod", pod(version=5))
+    assert store.put("Pod", pod(version=10))
+    assert known(store) == {"u1": "10"}
+
+
+def test_versions_are_numbers() -> None:
+    assert version_of(pod(version=10)) > version_of(pod(version=9))
+    assert version_of({"metadata": {"resourceVersion": "opaque"}}) == 0
+
+
+def test_a_late_answer_does_not_revive_what_is_gone() -> None:
+    store = Store()
+    store.put("Pod", pod(version=1))
+    assert store.drop("Pod", pod(version=2))
+    assert not store.put("Pod", pod(version=3))
+    assert known(store) == {}
+
+
+def test_a_late_deletion_does_not_take_the_one_that_came_after() -> None:
+    store = Store()
+    store.put("Pod", pod(uid="new", version=9))
+    assert not store.drop("Pod", pod(uid="old", version=5))
+    assert known(store) == {"new": "9"}
+
+
+def test_one_of_the_same_name_may_come_again() -> None:
+    store = Store()
+    store.put("Pod", pod(uid="old", version=1))
+    store.drop("Pod", pod(uid="old", version=2))
+    assert store.put("Pod", pod(uid="new", version=3))
+    assert known(store) == {"new": "3"}
+
+
+def test_a_list_drops_what_a_cut_watch_never_told() -> None:
+    store = Store()
+    store.put("Pod", pod("a", uid="a"))
+    store.put("Pod", pod("b", uid="b"))
+    before = store.before_list("Pod")
+    assert store.after_list("Pod", before, [pod("b", uid="b")])
+    assert known(store) == {"b": "1"}
+
+
+def test_what_appeared_while_the_list_ran_stays() -> None:
+    store = Store()
+    before = store.before_list("Pod")
+    store.put("Pod", pod("late", uid="late", version=7))
+    assert not store.after_list("Pod", before, [])
+    assert known(store) == {"late": "7"}
+
+
+def test_one_that_was_made_again_while_the_list_ran_stays() -> None:
+    store = Store()
+    store.put("Pod", pod(uid="old", version=1))
+    before = store.before_list("Pod")
+    store.drop("Pod", pod(uid="old", version=2))
+    store.put("Pod", pod(uid="new", version=3))
+    store.after_list("Pod", before, [pod(uid="old", version=1)])
+    assert known(store) == {"new": "3"}
+
+
+def test_a_list_that_says_nothing_new_changes_nothing() -> None:
+    store = Store()
+    store.put("Pod", pod(version=3))
+    assert not store.after_list("Pod", store.before_list("Pod"), [pod(version=3)])
+
+
+def test_objects_come_in_one_order() -> None:
+    store = Store()
+    for name in ("b", "c", "a"):
+        store.put("Pod", pod(name, uid=name))
+    assert [o["metadata"]["name"] for o in store.all("Pod")] == ["a", "b", "c"]
+
+
+def test_kinds_are_apart_and_unknown_ones_empty() -> None:
+    store = Store()
+    store.put("Pod", pod())
+    assert store.get("Node", "p", "ns") is None
+    assert list(store.all("Node")) == []
+    assert store.get("Pod", "p", "ns") is not None
+
+
+def test_what_nobody_reads_is_not_kept() -> None:
+    store = Store()
+    body = pod()
+    body["metadata"]["managedFields"] = [{"manager": "kubelet"}]
+    store.put("Pod", body)
+    found = store.get("Pod", "p", "ns")
+    assert found is not None
+    assert "managedFields" not in found["metadata"]
+    assert "managedFields" in body["metadata"]
+
+
+@given(st.permutations(range(6)))
+def test_events_of_one_object_may_come_in_any_order(order: list[int]) -> None:
+    """Five states and a deletion, as watch, list and own answers may interleave them."""
+    store = Store()
+    for number in order:
+        if number == 5:
+            store.drop("Pod", pod(version=6))
+        else:
+            store.put("Pod", pod(version=number + 1))
+    assert known(store) == {}
