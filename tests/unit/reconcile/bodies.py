@@ -3,6 +3,10 @@
 from typing import Any
 
 from conch.api.names import GATE
+from conch.reconcile.gather import FleetFacts, Gatherer
+from conch.reconcile.settings import Settings
+from conch.reconcile.store import Store
+from tests.kit.rendering import IMAGES, MODEL
 
 Object = dict[str, Any]
 GPU = "nvidia.com/gpu"
@@ -88,3 +92,55 @@ def gpu_pool(name: str = "a100", **spec: Any) -> Object:
     """Return the GPUPool of the nodes above."""
     written = {"accelerator": "NVIDIA-A100", "nodeSelector": {"gpu": "a100"}, **spec}
     return {"metadata": meta(name, namespace=None), "spec": written}
+
+
+def model(name: str = "digits", **variant: Any) -> Object:
+    """Return the example's Model."""
+    written = {**MODEL, "variants": [{**MODEL["variants"][0], **variant}]}
+    return {"metadata": meta(name), "spec": written}
+
+
+def model_service(name: str = "digits", **spec: Any) -> Object:
+    """Return a ModelService of that model."""
+    return {
+        "apiVersion": "conch.dev/v1alpha1",
+        "kind": "ModelService",
+        "metadata": meta(name),
+        "spec": {"model": {"name": "digits"}, **spec},
+    }
+
+
+def service(revision: str, name: str = "digits") -> Object:
+    """Return the Service whose selector gives a revision the traffic."""
+    return {"metadata": meta(name), "spec": {"selector": {"conch.dev/revision": revision}}}
+
+
+def store(**objects: Object | list[Object]) -> Store:
+    """Return a store of these objects by kind; a model, a pool and a node where not given."""
+    given = {"Model": model(), "GPUPool": gpu_pool(), "Node": node(), **objects}
+    found = Store()
+    for kind, bodies in given.items():
+        for body in bodies if isinstance(bodies, list) else [bodies]:
+            found.put(kind, body)
+    return found
+
+
+def gathered(of: Store) -> FleetFacts:
+    """Return what a tick would see."""
+    return Gatherer(of, Settings(images=IMAGES, file_prefixes=("/srv",))).gather()
+
+
+def current_revision(**spec: Any) -> str:
+    """Return the revision that the example's service asks for."""
+    (facts,) = gathered(store(ModelService=model_service(**spec))).services
+    assert facts.service.revision is not None
+    return facts.service.revision
+
+
+def of_revision(body: Object, revision: str) -> Object:
+    """Return a child as one of another revision."""
+    metadata = body["metadata"]
+    return {
+        **body,
+        "metadata": {**metadata, "labels": {**metadata["labels"], "conch.dev/revision": revision}},
+    }
