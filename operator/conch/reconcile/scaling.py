@@ -8,7 +8,7 @@ from conch.api.base import parse_duration
 from conch.api.model import Variant
 from conch.api.signals import Key, Signals
 from conch.decisions import placement
-from conch.decisions.fleet import Pod, Pool
+from conch.decisions.fleet import Pod, Pool, Service
 from conch.decisions.placement import Ledger
 from conch.decisions.scaling import PoolLoad, Profile, ServiceLoad
 from conch.provisioning.metadata import bounded
@@ -41,8 +41,8 @@ def load_of(
 ) -> ServiceLoad:
     """Return the load of a service: its bounds, its replicas by pool, and what they report.
 
-    Signals are those of the revision with the traffic; the replicas counted are those of the
-    revision that is wanted, since that is what is scaled.
+    Signals are those of the revision with the traffic. The replicas counted are its own too while
+    another takes over, unless that one has more by now: an update is no reason to shrink.
     """
     spec, service = facts.spec, facts.service
     scaling = spec.scaling
@@ -73,11 +73,11 @@ def _pool_load(
     facts: ServiceFacts, pool: Pool, measurement: Measurement, ledger: Ledger
 ) -> PoolLoad:
     service = facts.service
-    wanted = service.revision or service.serving_revision or ""
-    serving = service.serving_revision or wanted
-    live = service.live_pods(wanted, pool.name)
+    counted = _counted(service)
+    serving = service.serving_revision or counted
+    live = service.live_pods(counted, pool.name)
     ready = sum(p.ready and p.serving for p in live)
-    replicas = sum(s.replicas for s in service.sets if (s.revision, s.pool) == (wanted, pool.name))
+    replicas = sum(s.replicas for s in service.sets if (s.revision, s.pool) == (counted, pool.name))
     draining = sum(p.draining_since is not None for p in live)
     shape = facts.shapes.get(pool.name)
     return PoolLoad(
@@ -91,6 +91,14 @@ def _pool_load(
             Key(service.key.namespace, bounded(service.key.name), serving, bounded(pool.name))
         ),
     )
+
+
+def _counted(service: Service) -> str:
+    """Return the revision whose replicas stand for the service."""
+    wanted = service.revision or service.serving_revision or ""
+    serving = service.serving_revision or wanted
+    size = {r: sum(s.replicas for s in service.sets if s.revision == r) for r in (wanted, serving)}
+    return wanted if size[wanted] > size[serving] else serving
 
 
 def _declared(variant: Variant) -> dict[str, Profile]:

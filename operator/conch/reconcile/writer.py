@@ -1,6 +1,7 @@
 """Writes, each only when it changes something; answers go back into the store at once."""
 
 import logging
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -89,8 +90,8 @@ class Writer:
         await self._patch_pod(admission.pod, namespace, body, content_type=STRATEGIC_PATCH)
 
     async def drain(self, pod: Pod, namespace: str, now: float) -> None:
-        """Take the traffic from a pod, and note since when."""
-        await self._label(pod, namespace, serving=None, since=iso(now))
+        """Take the traffic from a pod, and note since when, in whole seconds and never too early."""
+        await self._label(pod, namespace, serving=None, since=iso(math.ceil(now)))
 
     async def restore(self, pod: Pod, namespace: str) -> None:
         """Give traffic back to a pod that was drained."""
