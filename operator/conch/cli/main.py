@@ -79,7 +79,8 @@ def run_command(
     logging.basicConfig(
         level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
-    logging.getLogger("kopf").setLevel(logging.WARNING)
+    for other in ("kopf", "aiohttp.access"):  # the latter tells of each probe
+        logging.getLogger(other).setLevel(logging.WARNING)
     settings = Settings(
         images=Images(triton=triton_image, conch=fetch_image),
         prometheus_url=prometheus_url,
