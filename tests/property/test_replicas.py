@@ -154,6 +154,7 @@ def test_nothing_forbidden_happens_and_all_comes_to_rest(
     fleet = world(*services)
     for step in history:
         step.happen(fleet)
+    assert fleet.plans() == fleet.plans(backwards=True)
     fleet.settle()
     fleet.check_rest()
 

@@ -83,6 +83,13 @@ class TestGrowing:
         after = planned(service(replica_set(1, gated=True), pod("p1")), 2, full)
         assert after.sets == (SetPlan("r1", "a", 1, gated=False, target=1),)
 
+    def test_the_order_of_pods_and_nodes_does_not_matter(self) -> None:
+        pods, nodes = [gated(f"p{i}") for i in range(3)], [node("n1", gpus=2), node("n2", gpus=2)]
+        current = replica_set(3, gated=True)
+        one = planned(service(current, *pods), 3, pool("a", *nodes))
+        other = planned(service(*reversed(pods), current), 3, pool("a", *reversed(nodes)))
+        assert one == other
+
     def test_two_services_never_get_the_same_gpu(self) -> None:
         ledger, where = Ledger(), pool("a", node("n1", gpus=1))
         parts = (replica_set(1, gated=True), gated("p1"))
