@@ -51,16 +51,16 @@ def test_faults_of_models_and_pools(healthy: Scratch, spare_pool: str) -> None:
 
         place.apply(
             model("not-yet", source={"configMap": {"name": "good"}}),
-            service("unknown", of="good", pools=("a100",)),
             model("missing", source={"configMap": {"name": "good"}}),
             model("wrong", source={"configMap": {"name": "good"}}),
             model("broken", source={"configMap": {"name": "good"}}),
         )
-        selector(place, spare_pool, {"kubernetes.io/os": "linux"})
         for name in ("missing", "wrong", "broken", "later"):
             mended(place, name)
         # There are no GPUs for all at once.
         place.kubectl("delete", "modelservice", "missing", "wrong", "broken", "later")
+        place.apply(service("unknown", of="good", pools=("a100",)))
+        selector(place, spare_pool, {"kubernetes.io/os": "linux"})
         for name in ("nowhere", "unknown"):
             mended(place, name)
     assert uids(place.pods("healthy")) == before

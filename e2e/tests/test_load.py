@@ -14,7 +14,7 @@ NODES = ("a100", "t4")
 
 
 def test_load_scales_over_both_nodes_and_its_end_back_to_one(place: Scratch) -> None:
-    # One replica only where it runs fast, so that more load than it serves needs both.
+    # The slow pool is preferred: its replicas are soon too few for this load.
     wish = {"scaling": BOUNDS, "placement": {"pools": ["t4", "a100"]}}
     place.apply(*sample_objects(place.stage, DIGITS, name="loaded", spec=wish))
     first = place.await_ready("loaded")

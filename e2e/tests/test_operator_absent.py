@@ -79,18 +79,26 @@ def await_decisions(place: Scratch, name: str) -> None:
 
 
 def scale_operator(tools: Tools, replicas: int) -> None:
-    """Set how many operators run, and wait for none to be left or all to be there."""
+    """Set how many operators run; return once none is left, or the only one leads."""
     tools.kubectl("-n", NAMESPACE, "scale", "deploy", "conch", f"--replicas={replicas}")
+    await_operators(tools, replicas)
+
+
+def await_operators(tools: Tools, replicas: int) -> None:
+    """Wait until no operator is left, or the one that is there leads."""
 
     def right() -> bool:
         label = "app.kubernetes.io/name=conch"
-        return len(names(tools.list("pods", "-n", NAMESPACE, "-l", label))) == replicas
+        there = names(tools.list("pods", "-n", NAMESPACE, "-l", label))
+        lease = tools.get("lease", "conch-operator", NAMESPACE) or {}
+        holder = lease.get("spec", {}).get("holderIdentity") or ""
+        return len(there) == replicas and all(holder.startswith(name) for name in there)
 
-    wait_for(f"{replicas} operators", right, timeout=60)
+    wait_for(f"{replicas} operators, the only one in the lead", right, timeout=READY_S)
 
 
 def upgrade(tools: Tools, values: str, *words: str) -> None:
-    """Upgrade the release to these values, and more."""
+    """Upgrade the release to these values, and more; return once the new operator leads."""
     tools.run(
         "helm",
         *("upgrade", RELEASE, str(ROOT / "charts" / "conch"), "--namespace", NAMESPACE),
@@ -98,3 +106,4 @@ def upgrade(tools: Tools, values: str, *words: str) -> None:
         given=values,
         timeout=200,
     )
+    await_operators(tools, 1)
