@@ -61,9 +61,9 @@ def fixed(asked: int, wished: int, replicas: int) -> str:
 def _message(f: Facts) -> str:
     match f.reason:
         case Reason.ABSURD_METRICS:
-            return f"metrics make no sense ({f.fault}): {f.replicas} replicas stay, none is removed"
+            return f"metrics make no sense ({f.fault}): {_stay(f)}"
         case Reason.NO_METRICS:
-            return f"{_absence(f)}: {f.replicas} replicas stay, none is removed"
+            return f"{_absence(f)}: {_stay(f)}"
         case Reason.PARTIAL_METRICS:
             gap = f"{f.missing} of {f.ready} ready replicas report nothing fresh"
             return f"{gap if f.ready else 'no replica is ready'}: none is removed. {_numbers(f)}"
@@ -73,6 +73,14 @@ def _message(f: Facts) -> str:
             return f"{_numbers(f)}; {f.replicas} can be had in its pools now"
         case _:
             return _numbers(f)
+
+
+def _count(replicas: int) -> str:
+    return "1 replica" if replicas == 1 else f"{replicas} replicas"
+
+
+def _stay(f: Facts) -> str:
+    return f"{_count(f.replicas)} {'stays' if f.replicas == 1 else 'stay'}, none is removed"
 
 
 def _absence(f: Facts) -> str:
@@ -87,10 +95,10 @@ def _numbers(f: Facts) -> str:
     if not f.rates:
         return (
             f"{f.demand:.3g} items/s asked; what a replica serves is not known yet: "
-            f"{f.wished} replicas wanted"
+            f"{_count(f.wished)} wanted"
         )
     each = ", ".join(f"{rate:.3g} on {name}" for name, rate in sorted(f.rates.items()))
     return (
         f"{f.demand:.3g} items/s asked; one replica serves {each} within the objective, "
-        f"planned at {f.utilization:.0%}: {f.wished} replicas wanted"
+        f"planned at {f.utilization:.0%}: {_count(f.wished)} wanted"
     )

@@ -31,7 +31,7 @@ def test_no_data_keeps_what_is_there() -> None:
 def test_the_callers_reason_for_no_data_is_what_users_read() -> None:
     tale = story(unavailable="Prometheus at http://p:9090 can't be reached")
     tale.run(0, 5, blind=True)
-    assert "http://p:9090 can't be reached: 1 replicas stay" in tale.last.message
+    assert "http://p:9090 can't be reached: 1 replica stays" in tale.last.message
 
 
 def test_no_data_still_brings_up_the_minimum() -> None:
