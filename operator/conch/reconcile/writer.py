@@ -8,11 +8,19 @@ from typing import Any
 from conch.api.names import (
     ANNOTATION_APPLIED,
     ANNOTATION_DRAINING_SINCE,
+    LABEL_MANAGED_BY,
     LABEL_SERVING,
+    MANAGED_BY,
     SERVING,
 )
 from conch.clients.clock import iso
-from conch.clients.cluster import MERGE_PATCH, STRATEGIC_PATCH, Cluster, Precondition
+from conch.clients.cluster import (
+    MERGE_PATCH,
+    STRATEGIC_PATCH,
+    Cluster,
+    ClusterError,
+    Precondition,
+)
 from conch.decisions.fleet import Pod
 from conch.decisions.replicas import Admission
 from conch.provisioning.pin import admission_patch
@@ -45,14 +53,14 @@ class Writer:
     async def ensure(self, wish: Object, *, guarded: bool = False) -> bool:
         """Apply a child unless it says so already; tell whether it was written.
 
-        ``guarded`` writes only while the object is as the store knows it (409 otherwise). A child
-        that Conch never made is not taken over by force: the API server names the conflict.
+        ``guarded`` writes only while the object is as the store knows it (409 otherwise). What
+        somebody else made under the same name is not taken over (409): it would go with the
+        service.
         """
-        metadata = wish["metadata"]
-        live = self._store.get(wish["kind"], metadata["name"], metadata.get("namespace", ""))
+        live = await self._live(wish)
         if live is not None and _says(live, wish):
             return False
-        body = stamped(wish)
+        metadata, body = wish["metadata"], stamped(wish)
         if guarded and live is not None:
             version = live["metadata"]["resourceVersion"]
             body = {**body, "metadata": {**body["metadata"], "resourceVersion": version}}
@@ -62,6 +70,22 @@ class Writer:
         self._count(wish["kind"], "apply")
         logger.info("applied %s %s", wish["kind"], metadata["name"])
         return True
+
+    async def _live(self, wish: Object) -> Object | None:
+        """Return the live object of a wish, asked for where the store has none."""
+        kind, metadata = wish["kind"], wish["metadata"]
+        namespace = metadata.get("namespace", "")
+        known = self._store.get(kind, metadata["name"], namespace)
+        live = known or await self._cluster.get(kind, metadata["name"], namespace or None)
+        if live is None or known is not None:
+            return known
+        if not _ours(live, wish):
+            raise ClusterError(
+                f"{kind} {metadata['name']} exists and is not Conch's: rename it, or the service",
+                409,
+            )
+        self._store.put(kind, live)
+        return live
 
     async def ensure_there(self, wish: Object) -> bool:
         """Apply a child whose content never changes, unless it exists."""
@@ -173,6 +197,12 @@ def _says(live: Object, wish: Object) -> bool:
     """Tell whether a live object is what was applied last, unchanged, and still what is wanted."""
     applied = (live["metadata"].get("annotations") or {}).get(ANNOTATION_APPLIED)
     return applied == digest(wish) and covers(live, wish)
+
+
+def _ours(live: Object, wish: Object) -> bool:
+    """Tell whether Conch made a live object, for this owner or for one before it."""
+    labels = live["metadata"].get("labels") or {}
+    return labels.get(LABEL_MANAGED_BY) == MANAGED_BY or _owned_alike(live, wish)
 
 
 def _owned_alike(live: Object, wish: Object) -> bool:
