@@ -99,15 +99,16 @@ def model(name: str = "digits") -> Object:
     }
 
 
-def model_service(name: str = "digits", *, replicas: int, **scaling: Any) -> Object:
-    """Return a service of that model with so many replicas, of at most 8."""
+def model_service(name: str = "digits", *, replicas: int | None, **scaling: Any) -> Object:
+    """Return a service of that model with so many replicas, of at most 8; None: by load."""
+    fixed = {} if replicas is None else {"replicas": replicas}
     return {
         "apiVersion": "conch.dev/v1alpha1",
         "kind": "ModelService",
         "metadata": {"name": name},
         "spec": {
             "model": {"name": "digits"},
-            "replicas": replicas,
+            **fixed,
             "scaling": {"minReplicas": 0, "maxReplicas": 8, "drainTimeout": "200ms", **scaling},
             "placement": {"accelerators": list(POOLS.values())},
         },

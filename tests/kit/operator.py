@@ -1,12 +1,15 @@
 """The operator as a process of its own, to be started, killed and started again."""
 
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
+import urllib.request
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -19,6 +22,14 @@ LEASE_NAMESPACE = "conch-system"
 _LEASES = f"/apis/coordination.k8s.io/v1/namespaces/{LEASE_NAMESPACE}/leases"
 
 
+def free_port() -> int:
+    """Return a port of the loopback address that nobody uses now."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port: int = found.getsockname()[1]
+        return port
+
+
 @dataclass(frozen=True)
 class Invocation:
     """How the operator is started: ``options`` are added to what every test needs."""
@@ -27,6 +38,7 @@ class Invocation:
     log: Path
     options: Sequence[str] = ()
     tick_seconds: float = 0.5
+    metrics_port: int = field(default_factory=free_port)
 
     @property
     def argv(self) -> list[str]:
@@ -37,6 +49,7 @@ class Invocation:
             *("--kubeconfig", str(self.kubeconfig)),
             *("--lease-namespace", LEASE_NAMESPACE),
             *("--tick-seconds", str(self.tick_seconds)),
+            *("--metrics-port", str(self.metrics_port)),
             *self.options,
         ]
 
@@ -83,8 +96,23 @@ class Operator:
         """How often it decides."""
         return self._invocation.tick_seconds
 
+    @property
+    def ticks(self) -> int:
+        """How often the running process has decided; 0 where it does not answer."""
+        try:
+            with urllib.request.urlopen(self._metrics, timeout=5) as answer:
+                text = answer.read().decode()
+        except OSError:
+            return 0
+        found = re.search(r"^conch_tick_seconds_count (\S+)$", text, re.MULTILINE)
+        return int(float(found[1])) if found else 0
+
+    @property
+    def _metrics(self) -> str:
+        return f"http://127.0.0.1:{self._invocation.metrics_port}/metrics"
+
     def start(self) -> None:
-        """Start it and return once it leads.
+        """Start it and return once it has decided for the first time.
 
         The lease of an operator that was killed here is removed, since the test knows that its
         holder is dead and need not wait for it to run out.
@@ -102,7 +130,7 @@ class Operator:
                 stderr=subprocess.STDOUT,
             )
         self.starts += 1
-        wait_for(self._leads_or_died, "the operator leads", timeout=60)
+        wait_for(lambda: self.ticks or not self.alive, "the operator's first tick", timeout=60)
         assert self.alive, f"the operator ended by itself:\n{self.tail()}"
 
     def kill(self) -> None:
@@ -122,7 +150,3 @@ class Operator:
         """The end of the log."""
         text = self._invocation.log.read_text(errors="replace")
         return "\n".join(text.splitlines()[-lines:])
-
-    def _leads_or_died(self) -> bool:
-        held = any(o["spec"].get("holderIdentity") for o in self._client.items(_LEASES))
-        return held or not self.alive

@@ -16,7 +16,7 @@ from tests.kit.proxy import FaultProxy
 State = dict[str, list[Object]]
 CONCH = f"/apis/{GROUP}/v1alpha1"
 QUIET_S = 1.2
-"""Without a write for so long (more than two ticks), the operator has come to rest."""
+"""Without a write for so long (two ticks and more), the operator has come to rest."""
 
 
 @dataclass
@@ -95,15 +95,18 @@ class Scenario:
         return model()
 
     def create(
-        self, replicas: int, *, wait: bool = True, with_model: bool = True, **spec: Any
+        self, replicas: int | None, *, wait: bool = True, with_model: bool = True, **spec: Any
     ) -> None:
-        """Create model and service, ``spec`` over its own; return once its replicas are there."""
+        """Create model and service, ``spec`` over its own; return once its replicas are there.
+
+        None leaves the number of replicas to Conch.
+        """
         if with_model:
             self.client.create(f"{CONCH}/namespaces/{self.namespace}/models", self.model)
         service = model_service(replicas=replicas)
         service["spec"] |= spec
         self.client.create(self._services, service)
-        if wait:
+        if wait and replicas is not None:
             self.wait(lambda: self.settled(replicas), f"{replicas} replicas")
 
     def scale(self, replicas: int) -> None:
@@ -159,14 +162,15 @@ class Scenario:
         return self.client.items(f"{prefix}/namespaces/{self.namespace}/{kind}{query}")
 
     def rest(self, quiet_s: float = QUIET_S) -> None:
-        """Return once nothing was written for so many seconds."""
-        last, since = len(self.proxy.writes), time.monotonic()
+        """Return once the operator wrote nothing for so many seconds, while it decided twice."""
+        last, since, ticks = -1, 0.0, 0
 
         def quiet() -> bool:
-            nonlocal last, since
+            nonlocal last, since, ticks
             if len(self.proxy.writes) != last or not self.operator.alive:
-                last, since = len(self.proxy.writes), time.monotonic()
-            return time.monotonic() - since > quiet_s
+                last, since, ticks = len(self.proxy.writes), time.monotonic(), self.operator.ticks
+            rested = time.monotonic() - since > quiet_s
+            return rested and self.operator.ticks >= ticks + 2
 
         self.wait(quiet, "the operator at rest")
 

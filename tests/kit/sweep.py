@@ -13,6 +13,7 @@ from tests.kit.faults import Kill, at_write
 from tests.kit.fleet import simulated
 from tests.kit.normalise import difference
 from tests.kit.operator import Invocation, Operator
+from tests.kit.prometheus import FakePrometheus
 from tests.kit.proxy import FaultProxy
 from tests.kit.scenario import Outcome, Scenario
 
@@ -24,6 +25,7 @@ class Lane:
     cluster: Cluster
     proxy: FaultProxy
     operator: Operator
+    prometheus: FakePrometheus | None = None
 
     def scenario(self) -> Scenario:
         """The scenario in a namespace that was not used before; writes are counted afresh."""
@@ -33,19 +35,26 @@ class Lane:
 
 
 # Short, so that tests see what the regular lists put right.
-_OPTIONS = ("--relist-seconds", "5")
+_OPTIONS: tuple[str, ...] = ("--relist-seconds", "5")
 
 
 @contextlib.contextmanager
-def lane(directory: Path, options: Sequence[str] = _OPTIONS) -> Iterator[Lane]:
-    """Start a simulated cluster and the operator, reaching it through a proxy."""
+def lane(directory: Path, *, metered: bool = False) -> Iterator[Lane]:
+    """Start a simulated cluster and the operator, reaching it through a proxy.
+
+    Where it is ``metered``, the operator has a Prometheus, a simulated one.
+    """
     with contextlib.ExitStack() as stack:
         cluster = stack.enter_context(simulated(directory))
         proxy = stack.enter_context(FaultProxy.before(cluster.kubeconfig))
         kubeconfig = proxy.write_kubeconfig(directory / "operator.kubeconfig")
+        prometheus, options = None, _OPTIONS
+        if metered:
+            prometheus = stack.enter_context(FakePrometheus(cluster.client))
+            options = (*_OPTIONS, "--prometheus-url", prometheus.url)
         invocation = Invocation(kubeconfig, directory / "operator.log", options)
         operator = stack.enter_context(Operator(invocation, cluster.client))
-        yield Lane(cluster, proxy, operator)
+        yield Lane(cluster, proxy, operator, prometheus)
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,115 @@
+"""Scaling by load, and what metrics that are missing, old or absurd do to it: nothing.
+
+Real API server, controllers and scheduler; nodes, pods and their metrics are simulated.
+"""
+
+from collections.abc import Iterator
+
+import pytest
+
+from conch.api.conditions import Reason
+from tests.kit.control_plane import condition
+from tests.kit.fleet import POOLS
+from tests.kit.prometheus import FakePrometheus, Lie
+from tests.kit.scenario import CONCH, Scenario
+from tests.kit.sweep import Lane, lane
+
+SCALING = {
+    "minReplicas": 1,
+    "maxReplicas": 4,
+    "window": "2s",
+    "scaleDownWindow": "4s",
+    "drainTimeout": "200ms",
+}
+# 100 items a second for each replica, of which 70 are planned for.
+PROFILE = {"fixedMs": 0, "perItemMs": 10}
+FLOOD, TRICKLE = 250.0, 1.0
+
+
+@pytest.fixture(scope="module")
+def prometheus(metered_lane: Lane) -> FakePrometheus:
+    """The one that the lane's operator asks."""
+    assert metered_lane.prometheus is not None
+    return metered_lane.prometheus
+
+
+@pytest.fixture(scope="module")
+def metered_lane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lane]:
+    """A simulated cluster whose operator has metrics."""
+    with lane(tmp_path_factory.mktemp("metered-lane"), metered=True) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def flooded(metered_lane: Lane, prometheus: FakePrometheus) -> Iterator[Scenario]:
+    """A service that a flood has scaled up, for all tests here: each leaves it so."""
+    made = metered_lane.scenario()
+    prometheus.namespace, prometheus.load = made.namespace, FLOOD
+    model = made.model
+    model["spec"]["variants"][0]["maxBatchSize"] = 0
+    model["spec"]["variants"][0]["profile"] = dict.fromkeys(POOLS.values(), PROFILE)
+    made.client.create(f"{CONCH}/namespaces/{made.namespace}/models", model)
+    made.create(None, wait=False, with_model=False, scaling=SCALING)
+    yield made
+    made.delete()
+
+
+@pytest.fixture
+def scenario(flooded: Scenario, prometheus: FakePrometheus) -> Iterator[Scenario]:
+    """The service under the flood, told so by Prometheus, before and after."""
+    prometheus.load, prometheus.lie = FLOOD, None
+    flooded.wait(lambda: flooded.settled(4), "4 replicas under the flood")
+    await_reason(flooded, {Reason.SCALING, Reason.AT_MAXIMUM})
+    yield flooded
+    prometheus.load, prometheus.lie = FLOOD, None
+
+
+def await_reason(scenario: Scenario, reasons: set[Reason]) -> None:
+    """Return once scaling gives one of these reasons."""
+
+    def told() -> bool:
+        found = condition(scenario.client.get(scenario.service), "ScalingActive")
+        return found.get("reason") in reasons
+
+    scenario.wait(told, f"ScalingActive because of {reasons}")
+
+
+def test_load_alone_scales(scenario: Scenario, prometheus: FakePrometheus) -> None:
+    service = scenario.client.get(scenario.service)
+    assert condition(service, "ScalingActive")["status"] == "True"
+    prometheus.load = TRICKLE
+    scenario.wait(lambda: scenario.settled(1), "1 replica after the flood")
+
+
+@pytest.mark.parametrize(
+    ("lie", "reasons"),
+    [
+        (Lie.GONE, {Reason.NO_METRICS}),
+        (Lie.ERROR, {Reason.NO_METRICS}),
+        (Lie.HANGS, {Reason.NO_METRICS}),
+        (Lie.EMPTY, {Reason.NO_METRICS}),
+        (Lie.OLD, {Reason.NO_METRICS}),
+        (Lie.NAN, {Reason.ABSURD_METRICS}),
+        (Lie.INFINITE, {Reason.ABSURD_METRICS}),
+        (Lie.NEGATIVE, {Reason.ABSURD_METRICS}),
+        (Lie.HALF, {Reason.PARTIAL_METRICS}),
+    ],
+    ids=lambda v: v.name.lower() if isinstance(v, Lie) else "",
+)
+def test_nothing_scales_down_on_what_is_no_value(
+    scenario: Scenario, prometheus: FakePrometheus, lie: Lie, reasons: set[Reason]
+) -> None:
+    pods = {p["metadata"]["uid"] for p in scenario.client.items(scenario.pods)}
+    prometheus.lie, prometheus.load = lie, TRICKLE
+    await_reason(scenario, reasons)
+    # Long past every window: had the trickle been believed, three would be gone.
+    scenario.rest(quiet_s=6)
+    assert {p["metadata"]["uid"] for p in scenario.client.items(scenario.pods)} == pods
+    assert scenario.settled(4)
+
+
+def test_it_recovers_by_itself(scenario: Scenario, prometheus: FakePrometheus) -> None:
+    prometheus.lie, prometheus.load = Lie.GONE, TRICKLE
+    await_reason(scenario, {Reason.NO_METRICS})
+    prometheus.lie = None
+    scenario.wait(lambda: scenario.settled(1), "1 replica once metrics are back")

@@ -1,0 +1,203 @@
+"""A stand-in for Prometheus with simulated pods as its targets, and the lies that it can tell.
+
+It answers the operator's own queries, told apart by the metric that each names; it computes no
+PromQL. tests/unit/clients and e2e ask a real one.
+"""
+
+import enum
+import json
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import parse_qs, urlsplit
+
+from conch.api.names import LABEL_POOL, LABEL_REVISION, LABEL_SERVICE
+from conch.metrics.queries import queries
+from tests.kit.client import Client, Object
+
+_HOUR = 3600.0
+
+
+class Lie(enum.StrEnum):
+    """What can be wrong with metrics."""
+
+    GONE = "connections are closed without an answer"
+    ERROR = "every query is refused"
+    HANGS = "no answer for half a minute"
+    EMPTY = "no series"
+    NAN = "rates are NaN"
+    INFINITE = "rates are infinite"
+    NEGATIVE = "rates are below zero"
+    OLD = "samples are an hour old"
+    HALF = "half of the pods were not scraped"
+
+
+@dataclass
+class FakePrometheus:
+    """Serves metrics of one namespace's pods: ``load`` items a second, shared by all of them.
+
+    Each replica serves an item in ``seconds_per_item``, one at a time.
+    """
+
+    client: Client
+    namespace: str = ""
+    model: str = "digits"
+    load: float = 0.0
+    seconds_per_item: float = 0.01
+    lie: Lie | None = None
+    asked: int = 0
+    """Answers given so far, to whatever query."""
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _counted: dict[tuple[str, str], int] = field(default_factory=dict)
+    _counted_at: float = 0.0
+    _server: "_Server" = field(init=False)
+    _names: Mapping[str, str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._names = {text: name for name, text in queries().items()}
+        self._server = _Server(("127.0.0.1", 0), _handler_of(self))
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.lie = Lie.GONE
+        self._server.shutdown()
+        self._server.server_close()
+        assert not self._server.errors, self._server.errors[0]
+
+    def answer(self, query: str) -> list[Object]:
+        """Return the result of one query as Prometheus words it."""
+        now = time.time()  # noqa: TID251 -- samples carry the machine's time
+        self.asked += 1
+        return [] if self.lie is Lie.EMPTY else list(self._series(self._names[query], now))
+
+    def _series(self, name: str, now: float) -> Iterator[Object]:
+        groups = self._ready_pods() if self.namespace else {}
+        total = sum(groups.values())
+        for (revision, pool), pods in groups.items():
+            value = self._value(name, self.load * pods / total, pods, now)
+            labels = {
+                "namespace": self.namespace,
+                "conch_dev_service": "digits",
+                "conch_dev_revision": revision,
+                "conch_dev_pool": pool,
+                "model": self.model,
+            }
+            if value is not None:
+                yield {"metric": labels, "value": [now, str(value)]}
+
+    def _ready_pods(self) -> dict[tuple[str, str], int]:
+        """Count the running pods by revision and pool; the queries of one tick see one count."""
+        with self._lock:
+            if time.monotonic() - self._counted_at > 0.2:
+                self._counted, self._counted_at = self._count_pods(), time.monotonic()
+            return self._counted
+
+    def _count_pods(self) -> dict[tuple[str, str], int]:
+        found: dict[tuple[str, str], int] = {}
+        for pod in self.client.items(f"/api/v1/namespaces/{self.namespace}/pods"):
+            labels = pod["metadata"].get("labels", {})
+            if labels.get(LABEL_SERVICE) and pod["status"].get("phase") == "Running":
+                key = labels[LABEL_REVISION], labels[LABEL_POOL]
+                found[key] = found.get(key, 0) + 1
+        return found
+
+    def _value(self, name: str, rate: float, pods: int, now: float) -> float | None:
+        """Return the value of a group's series, None where Prometheus has none."""
+        served = min(rate, pods / self.seconds_per_item)
+        busy = served * self.seconds_per_item
+        queue = 0.5 * (rate - served + busy * self.seconds_per_item)
+        values: dict[str, float | None] = {
+            "inferences": served,
+            "requests": served,
+            "executions": served,
+            "failures": 0.0,
+            "compute_us": busy * 1e6,
+            "compute_input_us": 0.0,
+            "compute_output_us": 0.0,
+            "queue_us": queue * 1e6,
+            "pending": 0.0 if rate <= served else rate - served,
+            "pods": float(pods),
+            "p99_us": None,
+            "scraped": now,
+            "scraped_first": now,
+        }
+        return self._twisted(name, values[name], now)
+
+    def _twisted(self, name: str, value: float | None, now: float) -> float | None:
+        if name in ("scraped", "scraped_first"):
+            return now - _HOUR if self.lie is Lie.OLD else value
+        if name == "pods":
+            return float(round((value or 0) / 2)) if self.lie is Lie.HALF else value
+        wrong = {Lie.NAN: "NaN", Lie.INFINITE: "+Inf", Lie.NEGATIVE: "-5"}
+        return float(wrong[self.lie]) if self.lie in wrong and value is not None else value
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.errors: list[str] = []
+
+    def handle_error(self, *_: Any) -> None:
+        """Keep what went wrong here; that a client gave up is its own matter."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            self.errors.append(traceback.format_exc())
+
+
+def _handler_of(prometheus: FakePrometheus) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            """Answer an instant query."""
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
+            if prometheus.lie is Lie.HANGS:
+                _hang(prometheus)
+            if prometheus.lie is Lie.GONE:
+                self.close_connection = True
+            elif prometheus.lie is Lie.ERROR:
+                self._send(422, {"status": "error", "errorType": "execution", "error": "made up"})
+            else:
+                words = parse_qs(body) or parse_qs(urlsplit(self.path).query)
+                result = prometheus.answer(words["query"][0])
+                data = {"resultType": "vector", "result": result}
+                self._send(200, {"status": "success", "data": data})
+
+        def _send(self, status: int, answer: Object) -> None:
+            text = json.dumps(answer).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(text)))
+            self.end_headers()
+            self.wfile.write(text)
+
+        def log_message(self, *_: Any) -> None:
+            """Keep the tests' output clean."""
+
+    return Handler
+
+
+def _hang(prometheus: FakePrometheus) -> None:
+    deadline = time.monotonic() + 30
+    while prometheus.lie is Lie.HANGS and time.monotonic() < deadline:
+        time.sleep(0.05)
