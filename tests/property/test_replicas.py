@@ -11,7 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.property.fleet_model import ModelNode, ModelService, World
+from tests.property.fleet_model import World
+from tests.property.kube_model import ModelNode, ModelService
 
 CALM = settings(deadline=None, suppress_health_check=list(HealthCheck), max_examples=80)
 """A busy machine is no failure."""

@@ -1,0 +1,187 @@
+"""A small model of Kubernetes: ReplicaSet controller, kube-scheduler and kubelets.
+
+Deletion ranks are those of k8s.io/kubernetes pkg/controller.ActivePodsWithRanks. The controller
+asserts that no ready pod leaves when a ReplicaSet is lowered.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+SetKey = tuple[str, str, str]
+"""Service, revision, pool."""
+
+
+@dataclass
+class ModelPod:
+    uid: str
+    key: SetKey
+    gpus: int
+    created: float
+    gated: bool
+    node: str | None = None
+    pinned: str | None = None
+    ready: bool = False
+    ready_at: float = 0.0
+    serving: bool = True
+    draining_since: float | None = None
+    deleting: bool = False
+    unschedulable: bool = False
+    version: int = 1
+
+    @property
+    def traffic(self) -> bool:
+        return self.ready and self.serving and not self.deleting
+
+
+@dataclass
+class ModelSet:
+    key: SetKey
+    replicas: int
+    gated: bool
+    version: int = 1
+    generation: int = 1
+    observed: int = 0
+    refusal: str | None = None
+    status: tuple[int, int] = (0, 0)
+
+
+@dataclass
+class ModelNode:
+    name: str
+    pool: str
+    gpus: int
+    cordoned: bool = False
+
+
+@dataclass
+class ModelService:
+    name: str
+    wanted: int
+    gpus: int = 1
+    revision: str = "r1"
+    serving: str | None = None
+    allowed: tuple[str, ...] = ("a", "b")
+
+
+@dataclass
+class Kubernetes:
+    services: dict[str, ModelService]
+    nodes: dict[str, ModelNode]
+    pods: dict[str, ModelPod] = field(default_factory=dict)
+    sets: dict[SetKey, ModelSet] = field(default_factory=dict)
+    unseen: dict[str, ModelPod] = field(default_factory=dict)
+    """Pods that are deleted, but not yet in the cache of the ReplicaSet controller."""
+    quota: int | None = None
+    """Pods that a service may have."""
+    now: float = 1000.0
+    count: int = 0
+
+    def sync(self, key: SetKey, *, sees: bool = True) -> None:
+        """The ReplicaSet controller acts once; without ``sees`` it missed recent deletions."""
+        found = self.sets[key]
+        if sees:
+            self.unseen = {u: p for u, p in self.unseen.items() if p.key != key}
+        live = [p for p in self.pods.values() if p.key == key and not p.deleting]
+        active = live + [p for p in self.unseen.values() if p.key == key]
+        surplus = len(active) - found.replicas
+        for pod in sorted(active, key=self._leaves_first(active))[: max(0, surplus)]:
+            self._controller_deletes(pod)
+        refused = False
+        for _ in range(max(0, -surplus)):
+            refused = refused or self._quota_is_full(key[0])
+            if not refused:
+                self._create(key, gated=found.gated)
+        found.refusal = "exceeded quota" if refused else None
+        status = (len(active), sum(p.ready for p in active))
+        if status != found.status or found.observed != found.generation:
+            found.version += 1
+        found.status, found.observed = status, found.generation
+
+    def _quota_is_full(self, service: str) -> bool:
+        mine = sum(p.key[0] == service for p in self.pods.values())
+        return self.quota is not None and mine >= self.quota
+
+    @staticmethod
+    def _leaves_first(
+        active: list[ModelPod],
+    ) -> Callable[[ModelPod], tuple[bool, bool, int, float, float]]:
+        def rank(pod: ModelPod) -> tuple[bool, bool, int, float, float]:
+            crowd = sum(p.node == pod.node for p in active)
+            return (pod.node is not None, pod.ready, -crowd, -pod.ready_at, -pod.created)
+
+        return rank
+
+    def _controller_deletes(self, pod: ModelPod) -> None:
+        if pod.uid in self.unseen:
+            return  # deleting it again changes nothing
+        alive = pod.node in self.nodes
+        assert not (pod.ready and alive), f"the controller took a ready pod: {pod}"
+        self._end(pod)
+
+    def _create(self, key: SetKey, *, gated: bool) -> None:
+        self.count += 1
+        uid = f"p{self.count:03d}"
+        gpus = self.services[key[0]].gpus
+        self.pods[uid] = ModelPod(uid, key, gpus, created=self.now, gated=gated)
+
+    def _end(self, pod: ModelPod) -> None:
+        if pod.node is None:
+            del self.pods[pod.uid]
+        else:
+            pod.deleting = True
+            pod.version += 1
+
+    def schedule(self, *, last_first: bool = False) -> None:
+        """kube-scheduler binds what it can, and says so of what it can't."""
+        for pod in list(self.pods.values()):
+            if pod.gated or pod.node is not None or pod.deleting:
+                continue
+            fits = sorted(n.name for n in self.nodes.values() if self._takes(n, pod))
+            if fits:
+                pod.node = fits[-1 if last_first else 0]
+                pod.unschedulable = False
+                pod.version += 1
+            elif not pod.unschedulable:
+                pod.unschedulable = True
+                pod.version += 1
+
+    def _takes(self, node: ModelNode, pod: ModelPod) -> bool:
+        used = sum(p.gpus for p in self.pods.values() if p.node == node.name)
+        return (
+            node.pool == pod.key[2]
+            and not node.cordoned
+            and pod.pinned in (None, node.name)
+            and used + pod.gpus <= node.gpus
+        )
+
+    def start(self, index: int = 0, *, most: int = 100) -> None:
+        """Up to ``most`` bound pods become ready."""
+        starting = [
+            p for p in self.pods.values() if p.node in self.nodes and not p.ready and not p.deleting
+        ]
+        for pod in starting[index : index + most]:
+            pod.ready, pod.ready_at = True, self.now
+            pod.version += 1
+
+    def finish(self) -> None:
+        """Pods that were told to end do so; those of vanished nodes are collected."""
+        for pod in list(self.pods.values()):
+            if pod.deleting:
+                del self.pods[pod.uid]
+            elif pod.node is not None and pod.node not in self.nodes:
+                self.lose(pod)
+
+    def lose(self, pod: ModelPod) -> None:
+        """Somebody else deletes a pod."""
+        if not pod.deleting:
+            self.unseen[pod.uid] = pod
+            self._end(pod)
+
+    def blip(self, pod: ModelPod) -> None:
+        """A pod stops to answer for a while."""
+        if pod.ready:
+            pod.ready = False
+            pod.version += 1
+
+    def remove_node(self, name: str) -> None:
+        self.nodes.pop(name, None)
