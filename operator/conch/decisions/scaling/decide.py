@@ -113,20 +113,28 @@ def _remembered(
     """Return the state after ``need``; only what can be had becomes a wish to stand by."""
     wish = min(load.bounded(need.replicas), load.within_reach)
     grown_at = now if need.reactive and wish > load.held else state.grown_at
-    window = wished(state.window, now, wish, length=_down_window(load))
+    window, length = state.window, _down_window(load)
+    if _sound(state) or wish >= load.held:
+        window = wished(window, now, wish, length=length)
     if seen.complete:
-        window = watched(window, now, gap=stale_after(load))
+        # A blind time that outlasts the wishes from before it must not count as watched.
+        window = watched(window, now, gap=min(stale_after(load), length / 2))
     starts = load.starting or state.started_at is None or state.started_at > now
     return replace(
         state, window=window, grown_at=grown_at, started_at=now if starts else state.started_at
     )
 
 
+def _sound(state: ScalingState) -> bool:
+    """Return whether a sample has another beside it: one alone says nothing of less load."""
+    return len(state.samples) > 1
+
+
 def _kept(load: ServiceLoad, state: ScalingState, seen: View, now: float) -> int:
     """Return how many replicas the past and the gaps in what is known tell to keep."""
     length = _down_window(load)
     past = highest(state.window, now, length)
-    judged = seen.complete and full(state.window, now, length)
+    judged = seen.complete and _sound(state) and full(state.window, now, length)
     return past if judged else max(past, load.held)
 
 

@@ -186,6 +186,16 @@ def test_a_short_blind_moment_does_not_restart_the_window() -> None:
     assert tale.held == 1
 
 
+def test_a_blind_time_longer_than_a_short_window_takes_nothing() -> None:
+    # The first answer after it stands alone, and every wish from before it is past the window.
+    tale = story(ready=1, window=10.0, scale_down_window=10.0, load_seconds=1.0)
+    tale.run(20, 60)
+    held = tale.held
+    assert held >= 3
+    tale.run(20, 25, blind=True)
+    assert min(tale.run(20, 60)) >= held
+
+
 def test_a_long_blind_time_restarts_the_window() -> None:
     tale = story(ready=3)
     tale.run(0, 200)
