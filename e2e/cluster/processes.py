@@ -149,6 +149,7 @@ class Supervisor:
                 (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
                 (os.POSIX_SPAWN_OPEN, 1, str(log), append, 0o644),
                 (os.POSIX_SPAWN_DUP2, 1, 2),
+                *((os.POSIX_SPAWN_CLOSE, number) for number in _inheritable()),
             ],
             setsid=True,
         )
@@ -253,6 +254,16 @@ def _runs_program(pid: int, program: Path) -> bool:
         return Path(f"/proc/{pid}/exe").resolve() == program
     except OSError:
         return False
+
+
+def _inheritable() -> list[int]:
+    """Descriptors of whoever runs us, such as a lock's: what lives on must not hold them."""
+    found = []
+    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208  # names are numbers, not paths
+        with contextlib.suppress(OSError):  # that of the listing itself is closed by now
+            if int(name) > 2 and os.get_inheritable(int(name)):
+                found.append(int(name))
+    return found
 
 
 def _environment() -> dict[str, str]:

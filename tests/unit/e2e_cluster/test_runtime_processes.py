@@ -119,6 +119,18 @@ def test_output_goes_to_the_log(supervisor: Supervisor) -> None:
     assert supervisor.tail("talker", lines=1) == "err"
 
 
+def test_files_that_the_caller_was_given_are_not_held_open(
+    supervisor: Supervisor, tmp_path: Path
+) -> None:
+    with (tmp_path / "lock").open("w") as lock:
+        os.set_inheritable(lock.fileno(), True)
+        record = supervisor.start(SLEEP)
+        assert record.alive()
+        held = [path.readlink() for path in Path(f"/proc/{record.pid}/fd").iterdir()]
+    assert held
+    assert tmp_path / "lock" not in held
+
+
 def test_the_callers_environment_stays_outside(
     supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
