@@ -34,7 +34,8 @@ def children(place: Scratch, *services: str) -> list[str]:
 def test_a_service_deleted_while_loading_leaves_nothing(place: Scratch) -> None:
     place.apply(
         *python_model("slow", SLOW),
-        service("slow", pools=("a100",)),
+        # Triton hears SIGTERM only once it has loaded, so the grace period is waited for.
+        service("slow", pools=("a100",), scaling={"drainTimeout": "1s"}),
         *sample_objects(place.stage, TUMOR, name="from-file"),
     )
     names_of_services = ("slow", "from-file")

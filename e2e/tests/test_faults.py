@@ -88,11 +88,12 @@ def test_faults_of_pods(healthy: Scratch, stage: Stage) -> None:
             service("imageless", pools=("t4",), triton={"image": "127.0.0.1:1/triton:none"}),
         )
         told(quota, "refused", "Admitted", "QuotaRefused", "exceeded quota")
+        # The ReplicaSet's controller tries again ever more slowly: the sooner, the better.
+        quota.apply(bound("ResourceQuota", {"hard": {"pods": "5"}}))
         told(limits, "refused", "Admitted", "QuotaRefused", "maximum memory usage per Container")
         told(place, "hungry", "Loaded", "OutOfMemory", "memory")
         told(place, "imageless", "Loaded", "ImageUnavailable", "127.0.0.1:1/triton:none")
 
-        quota.apply(bound("ResourceQuota", {"hard": {"pods": "5"}}))
         limits.apply(*python_model("refused", adding(0), resources=memory("300Mi")))
         place.apply(*python_model("hungry", HUNGRY, resources=memory("2Gi")))
         place.kubectl("patch", "modelservice", "imageless", "--type=json", "-p", NO_IMAGE)
