@@ -7,6 +7,8 @@ from typing import Any
 
 import yaml
 
+from conch.clients.clock import SystemClock
+from conch.reconcile.views import seconds_of
 from e2e.cluster.artifacts import Image, ensure_images
 from e2e.cluster.cluster import Cluster, ensure
 from e2e.cluster.local import LocalCluster
@@ -18,6 +20,7 @@ from e2e.models import ensure_models, models_folder
 ROOT = Path(__file__).resolve().parent.parent
 NAMESPACE = "conch-system"
 RELEASE = "conch"
+HELM_TIMEOUT_S = 180.0
 
 
 @dataclass(frozen=True)
@@ -59,16 +62,26 @@ def install(
             # The sources may have changed since the cluster came up.
             LocalCluster(Layout.default(), cluster.bin).load_images(images, report=report)
         values = chart_values(cluster, models, images, pace=pace)
+        forget_cut_off(tools)
         tools.run(
             "helm",
             *("upgrade", "--install", RELEASE, str(ROOT / "charts" / "conch")),
             *("--namespace", NAMESPACE, "--create-namespace", "--values", "-"),
             *("--skip-crds", "--wait", "--timeout", "120s"),
             given=yaml.safe_dump(values),
-            timeout=180,
+            timeout=HELM_TIMEOUT_S,
         )
     with report.step("the operator leads"):
         wait_for("a leader", lambda: _leader(tools), timeout=60)
+
+
+def forget_cut_off(tools: Tools) -> None:
+    """Remove what an upgrade that was killed has left, for Helm would wait for it for ever."""
+    pending = "owner=helm,name=conch,status in (pending-install,pending-upgrade,pending-rollback)"
+    now = SystemClock().wall()
+    for record in tools.list("secrets", "-n", NAMESPACE, "-l", pending):
+        if now - seconds_of(record["metadata"]["creationTimestamp"]) > HELM_TIMEOUT_S:
+            tools.kubectl("delete", "secret", record["metadata"]["name"], "-n", NAMESPACE)
 
 
 def _leader(tools: Tools) -> bool:
