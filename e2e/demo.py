@@ -33,7 +33,7 @@ SCALE_UP_S = 150.0
 SCALE_DOWN_S = 180.0
 BATCH = 8
 """Images in one request of the load."""
-RATE_RPS = 13.0
+RATE_RPS = 16.0
 """Requests/s of the load: more than one replica serves, less than the fleet does."""
 
 
@@ -156,7 +156,7 @@ def scale(demo: Demo, stage: Stage) -> None:
     described = stage.tools.kubectl("describe", "msvc", DIGITS.name, "-n", DIGITS.namespace)
     demo.console.print(f"[bold cyan]$ kubectl describe msvc {DIGITS.name} | tail[/]")
     events = described[described.index("Events:") :] if "Events:" in described else described
-    demo.print(events)
+    demo.print("\n".join(events.splitlines()[-12:]))
 
 
 def _on_both_nodes(stage: Stage) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from conch.api.conditions import Condition
+from conch.api.conditions import Condition, Reason
 from conch.api.names import ANNOTATION_PAUSED, LABEL_SERVICE
 from conch.api.signals import Key, Signals
 from conch.clients.clock import Clock, iso
@@ -36,6 +36,8 @@ DEBOUNCE_S = 0.05
 """Events that come together make one tick."""
 FIRST_RETRY_S, LONGEST_RETRY_S = 0.25, 60.0
 CONFLICT = 409
+_TOLD = ("Ready", "Admitted", "Loaded", "ScalingActive")
+_QUIET = (Reason.SCALING, Reason.FIXED_REPLICAS, Reason.PAUSED)
 TELLING_TRIES = 3
 """A conflict of versions means that a newer state is on its way; only one that stays is told."""
 
@@ -307,7 +309,10 @@ def _paused(body: Object) -> bool:
 
 
 def _transitions(body: Object, status: Object) -> Iterable[Condition]:
-    """Return the conditions whose status or reason changes, the steady comings and goings apart."""
+    """Return the conditions whose news deserve an Event, each cause once.
+
+    Scaling that works as it should is told by its steps, and comes and goes with the operator.
+    """
     old = {
         c["type"]: (c["status"], c["reason"])
         for c in (body.get("status") or {}).get("conditions") or ()
@@ -315,9 +320,8 @@ def _transitions(body: Object, status: Object) -> Iterable[Condition]:
     seen = set()
     for item in status["conditions"]:
         condition = Condition.model_validate(item)
-        told = condition.type in ("Ready", "Admitted", "Loaded", "ScalingActive")
-        now = (condition.status, condition.reason)
-        news = told and condition.status != "Unknown" and old.get(condition.type) != now
-        if news and condition.reason not in seen:
+        told = condition.type in _TOLD and condition.reason not in _QUIET
+        changed = old.get(condition.type) != (condition.status, condition.reason)
+        if told and changed and condition.status != "Unknown" and condition.reason not in seen:
             seen.add(condition.reason)
             yield condition
