@@ -19,7 +19,8 @@ def mostly(good: list[Any], bad: list[Any]) -> st.SearchStrategy[Any]:
 
 duration = mostly(["50ms", "1m30s", "0s", "1.5h"], ["", "5", "5s\n", "1h ", "-1s"])
 quantity = mostly(
-    ["1", "250m", "2Gi", "1e3", "1E", ".5", "2.", "+1"], ["-1", "1e3Ki", "", "1_0", "1 Gi", "."]
+    ["1", "250m", "2Gi", "1e3", "1E", ".5", "2.", "+1"],
+    ["-1", "1e3Ki", "", "1_0", "1 Gi", ".", "E0", "1e999999999"],
 )
 name = mostly(["digits", "a.b", "9", "a" * 253], ["", "A", "-a", "a-", "a" * 254, "a\n"])
 uri = mostly(["pvc://c/p", "file:///x", "https://h/p"], ["ftp://h", "pvc://", "x", "", "hf://a\nb"])

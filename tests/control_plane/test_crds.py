@@ -123,6 +123,7 @@ REFUSED = [
     ("empty accelerator", changed(SERVICE, "placement.accelerators", [""]), "should be at least 1 chars long"),
     ("bad quantity", changed(MODEL, "variants.0.resources.memory", "2 GB"), "must be a quantity of zero or more, such as 500m, 2 or 4Gi"),
     ("negative quantity", changed(MODEL, "variants.0.resources.cpu", "-1"), "must be a quantity of zero or more"),
+    ("endless quantity", changed(MODEL, "variants.0.resources.cpu", "1e2147483648"), "must be a quantity of zero or more"),
     ("two sources", changed(MODEL, "variants.0.source.configMap", {"name": "c"}), "give exactly one source: either uri or configMap"),
     ("no source", changed(MODEL, "variants.0.source", {}), "give exactly one source: either uri or configMap"),
     ("source of an unknown kind", changed(MODEL, "variants.0.source.uri", "ftp://host/file"), "must be a URI such as pvc://claim/path"),

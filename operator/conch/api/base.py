@@ -29,9 +29,11 @@ _SUFFIXES = {
     "Ei": 2.0**60,
 }
 # A number has an exponent or a suffix, never both.
-_QUANTITY = re.compile(
-    r"([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+))(?:[eE]([+-]?[0-9]+)|([numkMGTPE]|[KMGTPE]i)?)"
-)
+_NUMBER = r"([0-9]+\.?[0-9]*|\.[0-9]+)"
+_SUFFIX = "[numkMGTPE]|[KMGTPE]i"
+_QUANTITY = re.compile(rf"([+-]?{_NUMBER})(?:[eE]([+-]?[0-9]+)|({_SUFFIX})?)")
+# CEL's own quantity() takes "." and "E0", and keeps an API server busy for minutes with 1e999999999.
+_QUANTITY_WHOLE = rf"^[+]?{_NUMBER}([eE][+-]?[0-9]{{1,2}}|{_SUFFIX})?$"
 
 
 class KubeModel(BaseModel):
@@ -70,7 +72,7 @@ def parse_quantity(text: str) -> float:
     match = _QUANTITY.fullmatch(text)
     if not match:
         raise ValueError(f"{text!r} is not a quantity: write for example 500m, 2 or 4Gi")
-    return float(f"{match[1]}e{match[2] or 0}") * _SUFFIXES[match[3] or ""]
+    return float(f"{match[1]}e{match[3] or 0}") * _SUFFIXES[match[4] or ""]
 
 
 def _checked_duration(text: str) -> str:
@@ -79,9 +81,15 @@ def _checked_duration(text: str) -> str:
 
 
 def _checked_quantity(text: str) -> str:
-    if parse_quantity(text) < 0:
-        raise ValueError(f"{text!r} is below zero: write for example 500m, 2 or 4Gi")
+    parse_quantity(text)
+    if not re.fullmatch(_QUANTITY_WHOLE, text):
+        raise ValueError(f"{text!r} is below zero or too long: write for example 500m, 2 or 4Gi")
     return text
+
+
+def _cel(expression: str) -> str:
+    """Return a regular expression as it stands in a string of CEL."""
+    return expression.replace("\\", "\\\\")
 
 
 def rule(expression: str, message: str) -> dict[str, str]:
@@ -101,7 +109,7 @@ Duration = Annotated[
         max_length=32,
         json_schema_extra=rules(
             rule(
-                f"self.matches('{_DURATION_WHOLE.replace(chr(92), chr(92) * 2)}')",
+                f"self.matches('{_cel(_DURATION_WHOLE)}')",
                 "must be a duration such as 50ms, 30s or 5m",
             )
         ),
@@ -114,9 +122,7 @@ Quantity = Annotated[
         max_length=32,
         json_schema_extra=rules(
             rule(
-                # The API server takes "." and "Gi" for quantities of zero.
-                "self.matches('[0-9]') && isQuantity(self)"
-                " && !quantity(self).isLessThan(quantity('0'))",
+                f"self.matches('{_cel(_QUANTITY_WHOLE)}')",
                 "must be a quantity of zero or more, such as 500m, 2 or 4Gi",
             )
         ),
