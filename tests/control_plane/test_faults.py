@@ -162,8 +162,8 @@ def test_more_replicas_than_gpus(scenario: Scenario) -> None:
     scenario.create(8, wait=False)
     message = await_condition(scenario, "Admitted", Reason.INSUFFICIENT_CAPACITY)
     assert "2 more replicas fit nowhere" in message
-    assert "pool a100, 1 node: 1 x free: only 0 of 1 GPUs" in message
-    assert "pool t4, 1 node: 1 x free: only 0 of 1 GPUs" in message
+    assert "pool a100, 1 node: 1 with only 0 of 1 GPUs free" in message
+    assert "pool t4, 1 node: 1 with only 0 of 1 GPUs free" in message
     # Those that fit serve.
     scenario.wait(lambda: scenario.says_ready(6), "6 replicas")
     scenario.scale(6)

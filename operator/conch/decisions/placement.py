@@ -54,12 +54,12 @@ def obstacle(node: Node, shape: Shape, free: Amounts) -> str | None:
         return "cordoned"
     for taint in node.taints:
         if taint.get("effect") in _EFFECTS and not tolerates(shape.tolerations, taint):
-            return f"taint {taint.get('key')}:{taint.get('effect')} is not tolerated"
+            return f"with taint {taint.get('key')}:{taint.get('effect')}, which is not tolerated"
     if any(node.labels.get(k) != v for k, v in shape.node_selector.items()):
-        return "does not match podTemplate.nodeSelector"
+        return "outside podTemplate.nodeSelector"
     short = free.missing_for(shape.need)
     if short:
-        return f"free: only {', '.join(short)}"
+        return f"with only {', '.join(short)} free"
     return None
 
 
@@ -100,6 +100,6 @@ def explain(pool: Pool, shape: Shape, ledger: Ledger) -> str:
     for node in pool.nodes:
         why = obstacle(node, shape, ledger.free(node, pool)) or "has room"
         seen[why] = seen.get(why, 0) + 1
-    parts = "; ".join(f"{count} x {why}" for why, count in sorted(seen.items()))
+    parts = "; ".join(f"{count} {why}" for why, count in sorted(seen.items()))
     nodes = "1 node" if len(pool.nodes) == 1 else f"{len(pool.nodes)} nodes"
     return f"pool {pool.name}, {nodes}: {parts}"

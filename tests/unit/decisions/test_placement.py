@@ -58,8 +58,8 @@ def test_bookings_count_at_once_and_can_be_given_back() -> None:
     [
         ({"ready": False}, "not ready"),
         ({"schedulable": False}, "cordoned"),
-        ({"taints": (TAINT,)}, "taint nvidia.com/gpu:NoSchedule is not tolerated"),
-        ({"gpus": 0}, "free: only 0 of 1 GPUs"),
+        ({"taints": (TAINT,)}, "with taint nvidia.com/gpu:NoSchedule, which is not tolerated"),
+        ({"gpus": 0}, "with only 0 of 1 GPUs free"),
     ],
 )
 def test_a_node_says_what_is_in_the_way(fields: dict[str, Any], why: str) -> None:
@@ -106,7 +106,7 @@ def test_an_elastic_pool_has_all_the_room() -> None:
 def test_a_pool_explains_itself_by_counts() -> None:
     nodes = node("n1", gpus=1, used=1), node("n2", ready=False), node("n3", ready=False)
     text = explain(pool("a", *nodes), ONE_GPU, Ledger())
-    assert text == "pool a, 3 nodes: 1 x free: only 0 of 1 GPUs; 2 x not ready"
+    assert text == "pool a, 3 nodes: 2 not ready; 1 with only 0 of 1 GPUs free"
 
 
 def test_a_pool_without_nodes_names_the_labels_to_set() -> None:
