@@ -16,7 +16,7 @@ from conch.clients.cluster import Cluster, ClusterError, connect
 from conch.clients.lease import Elector
 from conch.clients.prometheus import Prometheus
 from conch.clients.resources import CHILDREN
-from conch.handlers.watches import WATCHED, registry_of
+from conch.handlers.watches import registry_of, watched
 from conch.reconcile.feed import keep_listing, keep_measuring, relist
 from conch.reconcile.loop import Reconciler
 from conch.reconcile.settings import Settings
@@ -29,8 +29,7 @@ EXIT_TIMEOUT_S = 2.0
 
 
 def _kinds(settings: Settings) -> tuple[str, ...]:
-    volumes = ("PersistentVolume",) if settings.file_prefixes else ()
-    return tuple(dict.fromkeys((*WATCHED, *CHILDREN, *volumes)))
+    return tuple(dict.fromkeys((*watched(settings), *CHILDREN)))
 
 
 @dataclass(frozen=True)

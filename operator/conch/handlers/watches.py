@@ -11,6 +11,7 @@ import kopf
 
 from conch.clients.resources import RESOURCES
 from conch.reconcile.loop import Reconciler
+from conch.reconcile.settings import Settings
 
 WATCHED = (
     "ModelService",
@@ -27,10 +28,15 @@ WATCHED = (
 by label, and no one wants an operator that reads every ConfigMap of a cluster."""
 
 
+def watched(settings: Settings) -> tuple[str, ...]:
+    """Return the kinds to watch; volumes are Conch's business only where files are served."""
+    return (*WATCHED, "PersistentVolume") if settings.file_prefixes else WATCHED
+
+
 def registry_of(reconciler: Reconciler, *, on_start: Callable[[], None]) -> kopf.OperatorRegistry:
     """Return the handlers that feed a reconciler; ``on_start`` is called once kopf has begun."""
     registry = kopf.OperatorRegistry()
-    for kind in WATCHED:
+    for kind in watched(reconciler.settings):
         _watch(registry, reconciler, kind)
     kopf.on.login(registry=registry)(_login)
 

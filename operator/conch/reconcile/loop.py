@@ -272,7 +272,10 @@ class Reconciler:
             await self._writer.status(kind, body, statuses.broken_status(body, fault, iso(now)))
 
     async def _sweep_volumes(self) -> None:
-        """Delete PersistentVolumes whose service is gone: nothing namespaced can own them."""
+        """Delete PersistentVolumes whose service is gone: nothing namespaced can own them.
+
+        So are those of an earlier service of the same name: once released, none is bound again.
+        """
         services = {
             (s["metadata"]["namespace"], bounded(s["metadata"]["name"]))
             for s in self.store.all("ModelService")
@@ -281,7 +284,9 @@ class Reconciler:
             labels = volume["metadata"].get("labels") or {}
             owner = (labels.get(LABEL_NAMESPACE, ""), labels.get(LABEL_SERVICE, ""))
             leaving = "deletionTimestamp" in volume["metadata"]
-            if LABEL_NAMESPACE in labels and owner not in services and not leaving:
+            released = (volume.get("status") or {}).get("phase") == "Released"
+            over = owner not in services or released
+            if LABEL_NAMESPACE in labels and over and not leaving:
                 await self._writer.delete("PersistentVolume", volume)
 
     def _forget(self, fleet: FleetFacts) -> None:

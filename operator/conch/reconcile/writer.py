@@ -90,9 +90,24 @@ class Writer:
     async def ensure_there(self, wish: Object) -> bool:
         """Apply a child whose content never changes, unless it exists."""
         metadata = wish["metadata"]
-        if self._store.get(wish["kind"], metadata["name"], metadata.get("namespace", "")):
-            return False
+        known = self._store.get(wish["kind"], metadata["name"], metadata.get("namespace", ""))
+        if known is not None:
+            if _owned_alike(known, wish) and not _leaving(known):
+                return False
+            await self._await_end(wish["kind"], known)
         return await self.ensure(wish)
+
+    async def _await_end(self, kind: str, known: Object) -> None:
+        """Forget what an earlier service of the same name left, once it is gone.
+
+        Raises ClusterError (409) while it is on its way out, so that this is tried again.
+        """
+        metadata = known["metadata"]
+        live = await self._cluster.get(kind, metadata["name"], metadata.get("namespace"))
+        if live is not None and _leaving(live):
+            raise ClusterError(f"{kind} {metadata['name']} is still being deleted", 409)
+        if live is None or live["metadata"]["uid"] != metadata["uid"]:
+            self._store.drop(kind, known)
 
     async def status(self, kind: str, body: Object, status: Object) -> bool:
         """Apply the status of an object unless it says so already."""
@@ -191,6 +206,10 @@ class Writer:
             self._store.drop(kind, body)
         self._count(kind, "delete")
         logger.info("deleted %s %s", kind, metadata["name"])
+
+
+def _leaving(body: Object) -> bool:
+    return "deletionTimestamp" in body["metadata"]
 
 
 def _says(live: Object, wish: Object) -> bool:
