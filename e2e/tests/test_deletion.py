@@ -51,6 +51,10 @@ def test_a_service_deleted_while_loading_leaves_nothing(place: Scratch) -> None:
     assert place.condition("slow", "Ready")["status"] == "False"
 
     place.kubectl("delete", "modelservice", *names_of_services)
+    # What the first of that name left does not stand in the way of the second.
+    place.apply(*sample_objects(place.stage, TUMOR, name="from-file"))
+    place.await_ready("from-file")
+    place.kubectl("delete", "modelservice", "from-file")
     wait_for(
         "nothing to be left",
         lambda: not children(place, *names_of_services),
