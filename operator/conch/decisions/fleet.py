@@ -99,6 +99,11 @@ class Pool:
     spec: GPUPoolSpec
     nodes: tuple[Node, ...]
 
+    @property
+    def nodes_key(self) -> tuple[str, ...]:
+        """The names of its nodes."""
+        return tuple(n.name for n in self.nodes)
+
 
 @dataclass(frozen=True)
 class Pod:

@@ -5,7 +5,7 @@ from typing import Any
 
 from conch.api.names import LABEL_REVISION, LABEL_SERVICE
 from conch.api.service import Disruption
-from conch.decisions.fleet import ReplicaSet
+from conch.decisions.fleet import ReplicaSet, ServiceKey
 from conch.decisions.replicas import Plan, SetPlan
 from conch.provisioning import resources
 from conch.provisioning.children import revision_children, service_children
@@ -27,13 +27,26 @@ class Executor:
     def __init__(self, writer: Writer, store: Store) -> None:
         self._writer = writer
         self._store = store
+        self._done: dict[ServiceKey, tuple[object, Plan]] = {}
+        """The facts' versions and the plan that were carried out last, and needed no write."""
 
     async def execute(self, facts: ServiceFacts, plan: Plan, now: float) -> None:
         """Write what the plan says: what pods need first, what takes pods away last."""
-        await self._children(facts, plan)
+        if self._done.get(facts.key) == (facts.versions, plan):
+            return
+        self._done.pop(facts.key, None)
+        if not await self._carry_out(facts, plan, now):
+            self._done[facts.key] = (facts.versions, plan)
+
+    async def _carry_out(self, facts: ServiceFacts, plan: Plan, now: float) -> bool:
+        """Write what differs; tell whether anything did."""
+        wrote = await self._children(facts, plan)
         for wish in plan.sets:
-            await self._set(facts, wish)
-        namespace = facts.key.namespace
+            wrote |= await self._set(facts, wish)
+        wrote |= await self._pods(facts.key.namespace, plan, now)
+        return await self._retire(facts, plan) or wrote
+
+    async def _pods(self, namespace: str, plan: Plan, now: float) -> bool:
         for admission in plan.admissions:
             await self._writer.admit(admission, namespace)
         for pod in plan.restores:
@@ -44,55 +57,51 @@ class Executor:
             # A node may be known later than the pods on it: ask before one is called lost.
             if not pod.lost or await self._writer.is_gone("Node", pod.node or ""):
                 await self._writer.delete_pod(pod)
-        await self._retire(facts, plan)
+        return bool(plan.admissions or plan.restores or plan.drains or plan.deletions)
 
-    async def _children(self, facts: ServiceFacts, plan: Plan) -> None:
+    async def _children(self, facts: ServiceFacts, plan: Plan) -> bool:
         needed = {s.revision for s in plan.sets if s.target > 0}
         if facts.service.revision:
             needed.add(facts.service.revision)
+        wrote = False
         for name in sorted(needed & facts.snapshots.keys()):
             number = self._number(facts, name)
             for child in revision_children(facts.snapshots[name], owner=facts.owner, number=number):
                 # A revision's snapshot can't change, and a volume's source may not.
                 fixed = child["kind"] != "ConfigMap"
-                await (self._writer.ensure_there(child) if fixed else self._writer.ensure(child))
+                ensure = self._writer.ensure_there if fixed else self._writer.ensure
+                wrote |= await ensure(child)
         serving = facts.snapshots.get(plan.serving_revision or "")
         if serving is not None:
             for child in service_children(serving, owner=facts.owner):
-                await self._writer.ensure(child)
-        await self._drop_budget(facts)
+                wrote |= await self._writer.ensure(child)
+        return await self._drop_budget(facts) or wrote
 
-    async def _drop_budget(self, facts: ServiceFacts) -> None:
+    async def _drop_budget(self, facts: ServiceFacts) -> bool:
         if facts.spec.disruption is not Disruption.ALLOW:
-            return
+            return False
         budget = self._store.get("PodDisruptionBudget", facts.key.name, facts.key.namespace)
-        if budget is not None and _belongs(budget, facts):
-            await self._writer.delete("PodDisruptionBudget", budget)
+        if budget is None or not _belongs(budget, facts):
+            return False
+        await self._writer.delete("PodDisruptionBudget", budget)
+        return True
 
     def _number(self, facts: ServiceFacts, revision: str) -> int:
         """Return the ordinal of a revision: its own, or one more than the newest."""
         numbers = {
             r["metadata"]["labels"].get(LABEL_REVISION): int(r.get("revision", 0))
-            for r in self._of(facts, "ControllerRevision")
+            for r in facts.children["ControllerRevision"]
         }
         return numbers.get(revision, max(numbers.values(), default=0) + 1)
 
-    def _of(self, facts: ServiceFacts, kind: str) -> list[Object]:
-        """Return the children of a service of one kind."""
-        return [
-            body
-            for body in self._store.all(kind)
-            if body["metadata"].get("namespace") == facts.key.namespace and _belongs(body, facts)
-        ]
-
-    async def _set(self, facts: ServiceFacts, wish: SetPlan) -> None:
+    async def _set(self, facts: ServiceFacts, wish: SetPlan) -> bool:
         snapshot = facts.snapshots.get(wish.revision)
         pool = next((p for p in facts.pools if bounded(p.name) == bounded(wish.pool)), None)
         live = self._live_set(facts, wish)
         if snapshot is None or pool is None:
-            if live is not None:
-                await self._writer.patch_set(live, replicas=wish.replicas, gated=wish.gated)
-            return
+            if live is None:
+                return False
+            return await self._writer.patch_set(live, replicas=wish.replicas, gated=wish.gated)
         body = replica_set(
             snapshot,
             resources.Pool(pool.name, pool.spec),
@@ -101,32 +110,39 @@ class Executor:
             owner=facts.owner,
         )
         lowers = live is not None and wish.replicas < live["spec"].get("replicas", 0)
-        await self._writer.ensure(body, guarded=lowers)
+        return await self._writer.ensure(body, guarded=lowers)
 
     def _live_set(self, facts: ServiceFacts, wish: SetPlan) -> Object | None:
         name = replica_set_name(facts.key.name, wish.revision, wish.pool)
         return self._store.get("ReplicaSet", name, facts.key.namespace)
 
-    async def _retire(self, facts: ServiceFacts, plan: Plan) -> None:
+    async def _retire(self, facts: ServiceFacts, plan: Plan) -> bool:
         """Remove empty ReplicaSets of past revisions, then what only such a revision needed."""
         for old in plan.retired:
             await self._remove_set(facts, old)
-        gone = {(s.revision, s.pool) for s in plan.retired}
-        kept = {s.revision for s in facts.service.sets if (s.revision, s.pool) not in gone}
-        kept |= {facts.service.revision or "", plan.serving_revision or ""}
-        kept |= {facts.service.serving_revision or ""}
-        if facts.service.revision is None:
-            return
-        for kind in _OF_REVISION:
-            for body in self._of(facts, kind):
-                revision = body["metadata"]["labels"].get(LABEL_REVISION)
-                if revision and revision not in kept:
-                    await self._writer.delete(kind, body)
+        leftovers = _leftovers(facts, plan) if facts.service.revision else []
+        for kind, body in leftovers:
+            await self._writer.delete(kind, body)
+        return bool(plan.retired or leftovers)
 
     async def _remove_set(self, facts: ServiceFacts, old: ReplicaSet) -> None:
         body = self._store.get("ReplicaSet", old.name, facts.key.namespace)
         if body is not None:
             await self._writer.delete("ReplicaSet", body)
+
+
+def _leftovers(facts: ServiceFacts, plan: Plan) -> list[tuple[str, Object]]:
+    """Return, with its kind, what belongs to revisions that have no ReplicaSet any more, nor will have one."""
+    gone = {(s.revision, s.pool) for s in plan.retired}
+    kept = {s.revision for s in facts.service.sets if (s.revision, s.pool) not in gone}
+    kept |= {facts.service.revision or "", plan.serving_revision or ""}
+    kept |= {facts.service.serving_revision or ""}
+    return [
+        (kind, body)
+        for kind in _OF_REVISION
+        for body in facts.children[kind]
+        if body["metadata"]["labels"].get(LABEL_REVISION) not in (None, *kept)
+    ]
 
 
 def _belongs(body: Object, facts: ServiceFacts) -> bool:

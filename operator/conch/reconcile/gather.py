@@ -1,6 +1,6 @@
 """From the store to the frozen fleet that decisions take. Pure but for its caches of parsed specs."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -14,6 +14,7 @@ from conch.api.names import (
 from conch.api.names import LABEL_MANAGED_BY as MANAGED_LABEL
 from conch.api.pool import GPUPoolSpec
 from conch.api.service import ModelServiceSpec
+from conch.clients.resources import CHILDREN
 from conch.decisions import rollout
 from conch.decisions.fleet import (
     Amounts,
@@ -54,6 +55,10 @@ class ServiceFacts:
     """By revision: what its pods are made from."""
     pools: tuple[Pool, ...]
     shapes: dict[str, Shape]
+    children: Mapping[str, tuple[Object, ...]]
+    """What carries the service's label, by kind."""
+    versions: tuple[object, ...]
+    """Of everything that the facts come from, but for what is free on nodes."""
 
     @property
     def key(self) -> ServiceKey:
@@ -79,17 +84,22 @@ class Gatherer:
     store: Store
     settings: Settings
     _parsed: dict[tuple[str, int], Any] = field(default_factory=dict)
-    _nodes: Collection[str] = ()
+    _nodes: frozenset[str] = frozenset()
+    _platform: tuple[object, ...] = ()
+    _facts: dict[str, ServiceFacts] = field(default_factory=dict)
+    """By UID, of the last tick: what did not change since is not looked through again."""
+    _requests: dict[str, tuple[str, dict[str, float]]] = field(default_factory=dict)
     _shapes: dict[tuple[str, str, str, int], Shape] = field(default_factory=dict)
 
     def gather(self) -> FleetFacts:
         """Return the fleet as the store knows it now."""
-        self._nodes = {n["metadata"]["name"] for n in self.store.all("Node")}
+        self._nodes = frozenset(n["metadata"]["name"] for n in self.store.all("Node"))
         pools, faults = self._pools()
-        pods = self._children("Pod")
-        sets = self._children("ReplicaSet")
-        revisions = self._children("ControllerRevision")
-        services, broken = [], []
+        children = {kind: self._children(kind) for kind in ("Pod", *CHILDREN)}
+        platform = (self._nodes, *((p.name, p.spec, p.nodes_key) for p in pools))
+        # The same object while it says the same, so that it is compared at once.
+        self._platform = self._platform if platform == self._platform else platform
+        services, broken = {}, []
         for body in self.store.all("ModelService"):
             if "deletionTimestamp" in body["metadata"]:
                 continue
@@ -98,18 +108,12 @@ class Gatherer:
                 broken.append((body, spec))
                 continue
             key = _child_key(body)
-            services.append(
-                self._service(
-                    body,
-                    spec,
-                    pools,
-                    pods=pods.get(key, []),
-                    sets=sets.get(key, []),
-                    revisions=revisions.get(key, []),
-                )
-            )
+            mine = {kind: tuple(found.get(key, ())) for kind, found in children.items()}
+            uid = body["metadata"]["uid"]
+            services[uid] = self._service(body, spec, pools, mine)
+        self._facts = services
         self._forget()
-        return FleetFacts(pools, faults, tuple(services), tuple(broken))
+        return FleetFacts(pools, faults, tuple(services.values()), tuple(broken))
 
     def _parse(self, model: type[Any], body: Object) -> Any:
         """Parse a spec once for each generation of an object."""
@@ -120,7 +124,7 @@ class Gatherer:
         return self._parsed[key]
 
     def _forget(self, most: int = 50_000) -> None:
-        for cache in (self._parsed, self._shapes):
+        for cache in (self._parsed, self._shapes, self._requests):
             if len(cache) > most:
                 cache.clear()
 
@@ -134,10 +138,19 @@ class Gatherer:
                 found.setdefault((body["metadata"].get("namespace", ""), service), []).append(body)
         return found
 
+    def _asks(self, pod: Object) -> dict[str, float]:
+        """Return what a pod asks for, read once for each of its versions."""
+        metadata = pod["metadata"]
+        known = self._requests.get(metadata["uid"])
+        if known is None or known[0] != metadata["resourceVersion"]:
+            known = (metadata["resourceVersion"], views.requests_of(pod))
+            self._requests[metadata["uid"]] = known
+        return known[1]
+
     def _pools(self) -> tuple[tuple[Pool, ...], dict[str, Fault]]:
         bound = views.bound_pods(self.store.all("Pod"))
         nodes = [
-            views.node_view(body, bound.get(body["metadata"]["name"], ()))
+            views.node_view(body, map(self._asks, bound.get(body["metadata"]["name"], ())))
             for body in self.store.all("Node")
         ]
         pools, faults = [], {}
@@ -155,13 +168,31 @@ class Gatherer:
         body: Object,
         spec: ModelServiceSpec,
         pools: tuple[Pool, ...],
-        *,
-        pods: list[Object],
-        sets: list[Object],
-        revisions: list[Object],
+        children: Mapping[str, tuple[Object, ...]],
+    ) -> ServiceFacts:
+        """Return the facts of a service: those of the last tick where nothing changed since."""
+        model = self._model(body, spec)
+        versions = (
+            self._platform,
+            version_of(body),
+            model and (model["metadata"]["uid"], version_of(model)),
+            *(tuple(version_of(o) for o in objects) for objects in children.values()),
+        )
+        known = self._facts.get(body["metadata"]["uid"])
+        if known is not None and known.versions == versions:
+            return replace(known, pools=ordered(pools, spec))
+        return self._fresh(body, spec, pools, children, versions)
+
+    def _fresh(
+        self,
+        body: Object,
+        spec: ModelServiceSpec,
+        pools: tuple[Pool, ...],
+        children: Mapping[str, tuple[Object, ...]],
+        versions: tuple[object, ...],
     ) -> ServiceFacts:
         resolved, fault = self._resolved(body, spec)
-        snapshots = _snapshots(body, spec, revisions)
+        snapshots = _snapshots(body, spec, children["ControllerRevision"])
         if resolved:
             name = resolved.snapshot.revision
             # A revision that exists keeps the images it was made with.
@@ -169,8 +200,10 @@ class Gatherer:
             snapshots[name] = kept.following(spec)
         metadata = body["metadata"]
         names = {bounded(p.name): p.name for p in pools}
-        set_views = tuple(_in_pool(views.replica_set_view(s), names) for s in sets)
-        pod_views = tuple(_in_pool(views.pod_view(p, self._nodes), names) for p in pods)
+        set_views = tuple(
+            _in_pool(views.replica_set_view(s), names) for s in children["ReplicaSet"]
+        )
+        pod_views = tuple(_in_pool(views.pod_view(p, self._nodes), names) for p in children["Pod"])
         revision = resolved.snapshot.revision if resolved else None
         selector = self._serving(metadata["namespace"], metadata["name"])
         service = Service(
@@ -193,16 +226,21 @@ class Gatherer:
             snapshots=snapshots,
             pools=allowed,
             shapes={p.name: self._shape(current, p) for p in allowed} if current else {},
+            children=children,
+            versions=versions,
         )
+
+    def _model(self, body: Object, spec: ModelServiceSpec) -> Object | None:
+        namespace = body["metadata"]["namespace"] if spec.model.kind == "Model" else ""
+        return self.store.get(spec.model.kind, spec.model.name, namespace)
 
     def _resolved(
         self, body: Object, spec: ModelServiceSpec
     ) -> tuple[Resolved | None, Fault | None]:
-        namespace = body["metadata"]["namespace"] if spec.model.kind == "Model" else ""
         result = resolve(
             body,
             spec,
-            self.store.get(spec.model.kind, spec.model.name, namespace),
+            self._model(body, spec),
             images=self.settings.images,
             file_prefixes=self.settings.file_prefixes,
         )

@@ -81,6 +81,8 @@ class Reconciler:
         self._scaling: dict[ServiceKey, ScalingState] = {}
         self._retries: dict[ServiceKey, _Retry] = {}
         self._wanted: dict[ServiceKey, int] = {}
+        self._told: dict[ServiceKey, tuple[object, ServiceFigures]] = {}
+        """What a status was made from when it last needed no write."""
         self._measurement = Measurement({})
         self._measured_at = 0.0
         self._wake = asyncio.Event()
@@ -223,11 +225,17 @@ class Reconciler:
 
     async def _tell(self, outcome: Outcome, now: float) -> ServiceFigures:
         """Write the status of a service, and Events for what changed in it."""
-        body = outcome.facts.body
+        key, body = outcome.facts.key, outcome.facts.body
+        signature = statuses.signature(outcome)
+        told = self._told.get(key)
+        if told is not None and told[0] == signature:
+            return told[1]
         status = statuses.service_status(outcome, iso(now))
         await self._events(outcome, body, status)
-        await self._writer.status("ModelService", body, status)
-        return figures(outcome, status)
+        shown = figures(outcome, status)
+        if not await self._writer.status("ModelService", body, status):
+            self._told[key] = (signature, shown)
+        return shown
 
     async def _events(self, outcome: Outcome, body: Object, status: Object) -> None:
         key = outcome.facts.key
@@ -292,7 +300,7 @@ class Reconciler:
     def _forget(self, fleet: FleetFacts) -> None:
         """Drop what is remembered of services that are gone."""
         keys = {f.key for f in fleet.services}
-        for memory in (self._scaling, self._retries, self._wanted):
+        for memory in (self._scaling, self._retries, self._wanted, self._told):
             for key in memory.keys() - keys:
                 del memory[key]
 

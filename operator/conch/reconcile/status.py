@@ -37,6 +37,14 @@ class Outcome:
     """Replicas that were planned for; None where nothing could be decided."""
 
 
+def signature(outcome: Outcome) -> tuple[object, ...]:
+    """Return all that a status is made from, to tell whether it has to be made anew."""
+    s = outcome.scaling
+    scaling = s and (s.replicas, s.wished, s.reason, s.message, s.active)
+    rest = (outcome.unplaceable, outcome.error, outcome.paused, outcome.wanted)
+    return (outcome.facts.versions, outcome.plan, scaling, *rest)
+
+
 def service_status(outcome: Outcome, now: str) -> Object:
     """Return the status object of a ModelService, ready to be applied."""
     facts = outcome.facts

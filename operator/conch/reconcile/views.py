@@ -85,13 +85,13 @@ def bound_pods(pods: Iterable[Object]) -> dict[str, list[Object]]:
     return by_node
 
 
-def node_view(body: Object, pods: Iterable[Object]) -> Node:
-    """Return a node with what its pods ask for."""
+def node_view(body: Object, asked: Iterable[Mapping[str, float]]) -> Node:
+    """Return a node with what its pods ask for; ``asked`` is that of each pod."""
     requested: dict[str, float] = {}
     count = 0
-    for pod in pods:
+    for pod in asked:
         count += 1
-        for name, amount in requests_of(pod).items():
+        for name, amount in pod.items():
             requested[name] = requested.get(name, 0.0) + amount
     allocatable = body.get("status", {}).get("allocatable") or {}
     return Node(

@@ -158,13 +158,13 @@ class Writer:
         self._store.put("Pod", answer)
         self._count("Pod", "patch")
 
-    async def patch_set(self, body: Object, *, replicas: int, gated: bool) -> None:
-        """Change the size of a ReplicaSet whose snapshot or pool is gone."""
+    async def patch_set(self, body: Object, *, replicas: int, gated: bool) -> bool:
+        """Change the size of a ReplicaSet whose snapshot or pool is gone; tell if it was written."""
         gates = [{"name": "conch.dev/placement"}] if gated else None
         spec = body["spec"]
         now_gated = bool(spec["template"]["spec"].get("schedulingGates"))
         if spec.get("replicas") == replicas and now_gated == gated:
-            return
+            return False
         metadata = body["metadata"]
         patch = {
             "metadata": {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]},
@@ -179,6 +179,7 @@ class Writer:
         )
         self._store.put("ReplicaSet", answer)
         self._count("ReplicaSet", "patch")
+        return True
 
     async def is_gone(self, kind: str, name: str) -> bool:
         """Ask the API server whether a cluster-scoped object is gone; keep it where it is not."""

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from conch.api.conditions import Reason
 from conch.provisioning import resources
 from conch.provisioning.replica_set import replica_set
@@ -161,3 +163,48 @@ class TestPools:
         fleet = gathered(store(GPUPool=bodies.gpu_pool(relativeSpeed=-1)))
         assert fleet.pools == ()
         assert fleet.pool_faults["a100"].reason is Reason.INVALID_SPEC
+
+
+def test_what_did_not_change_is_not_looked_through_again() -> None:
+    known = store(ModelService=bodies.model_service(), Pod=bodies.pod())
+    gatherer = Gatherer(known, Settings(images=IMAGES))
+    first, again = gatherer.gather().services[0], gatherer.gather().services[0]
+    assert again.service is first.service
+    assert again.versions == first.versions
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "change"),
+    [
+        ("Pod", "p1", {"status": {"phase": "Failed"}}),
+        ("ModelService", "digits", {"spec": {"model": {"name": "other"}}}),
+        ("Model", "digits", {"spec": {"variants": []}}),
+        ("GPUPool", "a100", {"spec": {"accelerator": "A100", "nodeSelector": {"x": "y"}}}),
+        ("Node", "n1", {"metadata": {"labels": {}}}),
+    ],
+)
+def test_any_change_is_seen(kind: str, name: str, change: dict[str, Any]) -> None:
+    known = store(ModelService=bodies.model_service(), Pod=bodies.pod())
+    gatherer = Gatherer(known, Settings(images=IMAGES))
+    first = gatherer.gather().services[0]
+    namespace = "" if kind in ("GPUPool", "Node") else "vision"
+    body = known.get(kind, name, namespace)
+    assert body is not None
+    metadata = {**body["metadata"], **change.get("metadata", {})}
+    metadata |= {"resourceVersion": "99", "generation": 2}
+    assert known.put(kind, {**body, **change, "metadata": metadata})
+    again = gatherer.gather().services[0]
+    assert again.versions != first.versions
+    assert (
+        again.service != first.service or again.fault != first.fault or again.pools != first.pools
+    )
+
+
+def test_what_is_free_on_a_node_is_always_of_now() -> None:
+    known = store(ModelService=bodies.model_service())
+    gatherer = Gatherer(known, Settings(images=IMAGES))
+    assert gatherer.gather().services[0].pools[0].nodes[0].requested == {}
+    strange = bodies.pod("strange", gpus=3)
+    strange["metadata"]["labels"] = {}
+    known.put("Pod", strange)
+    assert gatherer.gather().services[0].pools[0].nodes[0].requested[bodies.GPU] == 3

@@ -74,7 +74,9 @@ class TestRequests:
 
 class TestNodes:
     def test_what_is_free_is_what_pods_do_not_ask_for(self) -> None:
-        found = node_view(bodies.node(gpus=4), [bodies.pod(), bodies.pod("p2", gpus=2)])
+        found = node_view(
+            bodies.node(gpus=4), map(requests_of, [bodies.pod(), bodies.pod("p2", gpus=2)])
+        )
         free = found.free(GPU)
         assert (free.gpus, free.cpu, free.pods) == (1, 62.0, 108)
 
