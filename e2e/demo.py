@@ -34,7 +34,9 @@ SCALE_DOWN_S = 180.0
 BATCH = 8
 """Images in one request of the load."""
 RATE_RPS = 16.0
-"""Requests/s of the load: more than one replica serves, less than the fleet does."""
+"""Requests/s of the load at first: more than one replica serves, less than the fleet does."""
+RAISE, RAISE_EVERY_S = 1.25, 15.0
+"""How fast a replica is depends on the machine, so the load grows until one node is too small."""
 
 
 class Demo:
@@ -144,9 +146,11 @@ def scale(demo: Demo, stage: Stage) -> None:
     rows = [q.value[0].tolist() for q in questions(DIGITS, BATCH)]
     url = f"http://{address_of(stage, DIGITS)}:8000/v2/models/{DIGITS.name}/infer"
     body = request_body(DIGITS.input, "FP32", rows)
-    demo.console.print(f"{RATE_RPS:g} requests/s with {BATCH} images each, one connection each")
+    demo.console.print(f"{RATE_RPS:g} requests/s with {BATCH} images each, and more later")
     with Load(url, body, rate=RATE_RPS, seconds=SCALE_UP_S + 10) as load:
-        seconds = demo.timed("scaled over both nodes under load", lambda: _on_both_nodes(stage))
+        seconds = demo.timed(
+            "scaled over both nodes under load", lambda: _on_both_nodes(stage, load)
+        )
         demo.figures["scale_up_s"] = seconds
         demo.show(stage, "get", "msvc", DIGITS.name, "-n", DIGITS.namespace, "-o", "wide")
         demo.show(stage, "get", "pods", "-n", DIGITS.namespace, "-o", "wide")
@@ -159,8 +163,13 @@ def scale(demo: Demo, stage: Stage) -> None:
     demo.print("\n".join(events.splitlines()[-12:]))
 
 
-def _on_both_nodes(stage: Stage) -> None:
+def _on_both_nodes(stage: Stage, load: Load) -> None:
+    raised = monotonic()
+
     def both() -> bool:
+        nonlocal raised
+        if monotonic() - raised > RAISE_EVERY_S:
+            load.rate, raised = load.rate * RAISE, monotonic()
         ready = pods_of(stage, DIGITS, ready=True)
         return len({p["spec"]["nodeName"] for p in ready}) > 1
 

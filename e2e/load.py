@@ -52,7 +52,9 @@ class Load:
         seed: int = 0,
     ) -> None:
         """``rate`` in requests/s with exponential gaps; ``url`` ends in ``/infer``."""
-        self._url, self._body, self._rate, self._bound = url, body, rate, seconds
+        self._url, self._body, self._bound = url, body, seconds
+        self.rate = rate
+        """May be changed while the load runs."""
         self._random = random.Random(seed)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="load", daemon=True)
@@ -85,7 +87,7 @@ class Load:
                     task = asyncio.create_task(self._send(session))
                     under_way.add(task)
                     task.add_done_callback(under_way.discard)
-                await asyncio.sleep(self._random.expovariate(self._rate))
+                await asyncio.sleep(self._random.expovariate(self.rate))
             if under_way:
                 await asyncio.wait(under_way)
 

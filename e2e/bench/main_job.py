@@ -41,6 +41,7 @@ def main() -> int:
     stage = ensure_stage(terminal_reporter())
     stage.tools.apply(*documents("pools.yaml"))
     answers = first_answers(stage, console)
+    show_answers(console, answers)
     figures: Figures = {
         "first_answer_s": worst_medians(answers),
         "first_answer_all_s": by_sample(answers),
@@ -48,7 +49,7 @@ def main() -> int:
         **demo(console),
     }
     unmet = unmet_goals(figures)
-    show(console, answers, figures, unmet)
+    show(console, figures, unmet)
     console.print(f"Written: {write('main-job', figures, unmet).relative_to(ROOT)}")
     return 0
 
@@ -110,15 +111,17 @@ def unmet_goals(figures: Figures) -> list[Unmet]:
     return [Unmet(goal, f"{figure:g} s") for goal, figure, bound in goals if figure > bound]
 
 
-def show(
-    console: Console, answers: list[FirstAnswer], figures: Figures, unmet: list[Unmet]
-) -> None:
-    """Print what was measured."""
+def show_answers(console: Console, answers: list[FirstAnswer]) -> None:
+    """Print each first answer and where its time went."""
     table = Table("sample", "pool", "first answer", "when each stage was seen, in s since apply")
     for answer in answers:
         stages = ", ".join(f"{stage} {at:.1f}" for stage, at in answer.stages.items())
         table.add_row(answer.sample, answer.pool, f"{answer.seconds:.1f} s", stages)
     console.print(table)
+
+
+def show(console: Console, figures: Figures, unmet: list[Unmet]) -> None:
+    """Print the figures and what was not reached."""
     summary = Table("figure", "seconds")
     for pool, seconds in figures["first_answer_s"].items():
         summary.add_row(f"first answer, {pool}: worst sample's median", f"{seconds:g}")
