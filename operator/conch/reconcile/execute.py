@@ -67,6 +67,9 @@ class Executor:
         for name in sorted(needed & facts.snapshots.keys()):
             number = self._number(facts, name)
             for child in revision_children(facts.snapshots[name], owner=facts.owner, number=number):
+                if not self._binds(child):
+                    wrote = True  # there is more to do
+                    continue
                 # A revision's snapshot can't change, and a volume's source may not.
                 fixed = child["kind"] != "ConfigMap"
                 ensure = self._writer.ensure_there if fixed else self._writer.ensure
@@ -76,6 +79,17 @@ class Executor:
             for child in service_children(serving, owner=facts.owner):
                 wrote |= await self._writer.ensure(child)
         return await self._drop_budget(facts) or wrote
+
+    def _binds(self, child: Object) -> bool:
+        """Tell whether a claim would be bound at once; it is made as soon as it would.
+
+        The binder of Kubernetes looks again only after 15 s at a claim whose volume it has not
+        heard of yet. A volume with a phase is one that it has heard of.
+        """
+        if child["kind"] != "PersistentVolumeClaim":
+            return True
+        volume = self._store.get("PersistentVolume", child["spec"]["volumeName"]) or {}
+        return volume.get("status", {}).get("phase") in ("Available", "Bound")
 
     async def _drop_budget(self, facts: ServiceFacts) -> bool:
         if facts.spec.disruption is not Disruption.ALLOW:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from conch.api.conditions import Condition, Reason
-from conch.api.names import ANNOTATION_PAUSED, LABEL_SERVICE
+from conch.api.names import ANNOTATION_PAUSED, LABEL_MANAGED_BY, LABEL_SERVICE, MANAGED_BY
 from conch.api.signals import Key, Signals
 from conch.clients.clock import Clock, iso
 from conch.clients.cluster import Cluster, ClusterError, NotLeaderError
@@ -293,8 +293,8 @@ class Reconciler:
             owner = (labels.get(LABEL_NAMESPACE, ""), labels.get(LABEL_SERVICE, ""))
             leaving = "deletionTimestamp" in volume["metadata"]
             released = (volume.get("status") or {}).get("phase") == "Released"
-            over = owner not in services or released
-            if LABEL_NAMESPACE in labels and over and not leaving:
+            ours = LABEL_NAMESPACE in labels and labels.get(LABEL_MANAGED_BY) == MANAGED_BY
+            if ours and not leaving and (released or owner not in services):
                 await self._writer.delete("PersistentVolume", volume)
 
     def _forget(self, fleet: FleetFacts) -> None:

@@ -4,11 +4,12 @@ from typing import Any
 
 import pytest
 
-from conch.api.names import LABEL_SERVICE
+from conch.api.names import LABEL_MANAGED_BY, LABEL_SERVICE, MANAGED_BY
 from conch.clients.clock import SystemClock
 from conch.clients.cluster import ClusterError
 from conch.provisioning.metadata import LABEL_NAMESPACE
 from conch.provisioning.snapshot import Images
+from conch.reconcile.execute import Executor
 from conch.reconcile.loop import Reconciler
 from conch.reconcile.settings import Settings
 from conch.reconcile.store import Store
@@ -79,14 +80,18 @@ async def test_a_child_on_its_way_out_is_waited_for(owner: str) -> None:
     assert api.applied == []
 
 
-def volume(name: str, service: str, phase: str) -> Object:
+def volume(name: str, service: str, phase: str, manager: str = MANAGED_BY) -> Object:
     return {
         "kind": "PersistentVolume",
         "metadata": {
             "name": name,
             "uid": name,
             "resourceVersion": "1",
-            "labels": {LABEL_NAMESPACE: "n", LABEL_SERVICE: service},
+            "labels": {
+                LABEL_NAMESPACE: "n",
+                LABEL_SERVICE: service,
+                LABEL_MANAGED_BY: manager,
+            },
         },
         "status": {"phase": phase},
     }
@@ -105,7 +110,22 @@ async def test_volumes_of_services_that_are_gone_and_released_ones_are_deleted()
         ("orphan", "gone", "Bound"),
     ):
         store.put("PersistentVolume", volume(name, service, phase))
+    store.put("PersistentVolume", volume("detached", "gone", "Bound", manager="someone"))
     images = Images(triton="t", conch="c")
     loop = Reconciler(api, store, Settings(images), SystemClock())  # type: ignore[arg-type]
     await loop._sweep_volumes()
     assert sorted(api.deleted) == ["of-an-earlier-one", "orphan"]
+
+
+@pytest.mark.parametrize(
+    ("phase", "binds"),
+    [(None, False), ("Pending", False), ("Available", True), ("Bound", True), ("Released", False)],
+)
+def test_a_claim_is_made_once_the_binder_knows_its_volume(phase: str | None, binds: bool) -> None:
+    wish = {**claim("service"), "spec": {"volumeName": "v"}}
+    store = Store()
+    if phase is not None:
+        store.put("PersistentVolume", volume("v", "s", phase))
+    executor = Executor(Writer(Api(), store), store)  # type: ignore[arg-type]
+    assert executor._binds(wish) is binds
+    assert executor._binds({"kind": "ConfigMap"})
