@@ -1,7 +1,7 @@
 """A stand-in for Prometheus with simulated pods as its targets, and the lies that it can tell.
 
 It answers the operator's own queries, told apart by the metric that each names; it computes no
-PromQL. tests/unit/clients and e2e ask a real one.
+PromQL. tests/control_plane/test_prometheus_contract.py and e2e ask a real one.
 """
 
 import enum

@@ -96,7 +96,7 @@ def test_a_file_source_becomes_a_local_volume_bound_to_its_claim() -> None:
     volume, claim = found["PersistentVolume"], found["PersistentVolumeClaim"]
     assert volume["spec"]["local"] == {"path": "/srv/models/digits"}
     assert volume["spec"]["persistentVolumeReclaimPolicy"] == "Retain"
-    assert claim["spec"]["volumeName"] == volume["metadata"]["name"]
+    assert "volumeName" not in claim["spec"]
     reference = volume["spec"]["claimRef"]
     assert (reference["namespace"], reference["name"]) == ("vision", claim["metadata"]["name"])
     for part in ("storageClassName", "accessModes", "volumeMode"):

@@ -122,10 +122,10 @@ async def test_volumes_of_services_that_are_gone_and_released_ones_are_deleted()
     [(None, False), ("Pending", False), ("Available", True), ("Bound", True), ("Released", False)],
 )
 def test_a_claim_is_made_once_the_binder_knows_its_volume(phase: str | None, binds: bool) -> None:
-    wish = {**claim("service"), "spec": {"volumeName": "v"}}
+    wish, siblings = claim("service"), [volume("v", "s", "as applied")]
     store = Store()
     if phase is not None:
         store.put("PersistentVolume", volume("v", "s", phase))
     executor = Executor(Writer(Api(), store), store)  # type: ignore[arg-type]
-    assert executor._binds(wish) is binds
-    assert executor._binds({"kind": "ConfigMap"})
+    assert executor._binds(wish, siblings) is binds
+    assert executor._binds({"kind": "ConfigMap"}, siblings)

@@ -2,7 +2,6 @@
 
 import asyncio
 import math
-import shutil
 import socket
 import subprocess
 import threading
@@ -23,6 +22,8 @@ from conch.clients.prometheus_fake import FakePrometheus
 from conch.metrics.queries import queries
 from conch.metrics.series import Series
 from conch.metrics.signals import parse
+from e2e.cluster.artifacts import ensure_binaries
+from e2e.cluster.progress import terminal_reporter
 
 PODS = {"digits-a": "a100", "digits-b": "a100", "digits-c": "t4"}
 KEYS = {pool: Key("vision", "digits", "r1", pool) for pool in ("a100", "t4")}
@@ -129,12 +130,10 @@ def config(address: str) -> dict[str, object]:
 @pytest.fixture(scope="module")
 def url(exporter: Exporter, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real Prometheus on loopback that scrapes the exporter."""
-    program = shutil.which("prometheus")
-    if program is None:
-        pytest.skip("needs the program prometheus (Debian package prometheus)")
+    program = ensure_binaries(("prometheus",), report=terminal_reporter()) / "prometheus"
     folder = tmp_path_factory.mktemp("prometheus")
     (folder / "prometheus.yml").write_text(yaml.safe_dump(config(exporter.address)))
-    with running(program, folder) as address:
+    with running(str(program), folder) as address:
         yield f"http://{address}"
 
 
