@@ -148,6 +148,11 @@ def _volume(snapshot: Snapshot, place: Location, owner: Owner) -> dict[str, Any]
 
 
 def _claim(snapshot: Snapshot, owner: Owner) -> dict[str, Any]:
+    """Return the claim, which the volume's claimRef binds.
+
+    Were the volume named here too, two workers of the binder would write its phase at once; the
+    loser gives up, and looks again only after 15 s (seen).
+    """
     return {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
@@ -159,7 +164,6 @@ def _claim(snapshot: Snapshot, owner: Owner) -> dict[str, Any]:
         ),
         "spec": {
             **_storage(),
-            "volumeName": volume_name(snapshot, owner),
             "resources": {"requests": {"storage": _CAPACITY}},
         },
     }

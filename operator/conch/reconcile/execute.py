@@ -1,6 +1,7 @@
 """Carries out the plan of one service, in the order that keeps it serving."""
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 from conch.api.names import LABEL_REVISION, LABEL_SERVICE
@@ -66,8 +67,9 @@ class Executor:
         wrote = False
         for name in sorted(needed & facts.snapshots.keys()):
             number = self._number(facts, name)
-            for child in revision_children(facts.snapshots[name], owner=facts.owner, number=number):
-                if not self._binds(child):
+            made = revision_children(facts.snapshots[name], owner=facts.owner, number=number)
+            for child in made:
+                if not self._binds(child, made):
                     wrote = True  # there is more to do
                     continue
                 # A revision's snapshot can't change, and a volume's source may not.
@@ -80,7 +82,7 @@ class Executor:
                 wrote |= await self._writer.ensure(child)
         return await self._drop_budget(facts) or wrote
 
-    def _binds(self, child: Object) -> bool:
+    def _binds(self, child: Object, siblings: Sequence[Object]) -> bool:
         """Tell whether a claim would be bound at once; it is made as soon as it would.
 
         The binder of Kubernetes looks again only after 15 s at a claim whose volume it has not
@@ -88,8 +90,9 @@ class Executor:
         """
         if child["kind"] != "PersistentVolumeClaim":
             return True
-        volume = self._store.get("PersistentVolume", child["spec"]["volumeName"]) or {}
-        return volume.get("status", {}).get("phase") in ("Available", "Bound")
+        volumes = [s["metadata"]["name"] for s in siblings if s["kind"] == "PersistentVolume"]
+        found = [self._store.get("PersistentVolume", name) or {} for name in volumes]
+        return all(v.get("status", {}).get("phase") in ("Available", "Bound") for v in found)
 
     async def _drop_budget(self, facts: ServiceFacts) -> bool:
         if facts.spec.disruption is not Disruption.ALLOW:
