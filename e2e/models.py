@@ -10,6 +10,7 @@ import yaml
 from e2e.cluster.cluster import Cluster
 from e2e.cluster.progress import Reporter
 from e2e.cluster.settings import Layout
+from e2e.kubectl import Tools, wait_for
 from examples.models.train import ensure_models as train
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -60,8 +61,32 @@ def sourced(objects: list[dict[str, Any]], uri: str) -> list[dict[str, Any]]:
     return out
 
 
-def claim(namespace: str, folder: Path) -> list[dict[str, Any]]:
-    """Return a PersistentVolume over a folder of the nodes, and the claim that binds it."""
+def apply_claim(tools: Tools, namespace: str, folder: Path) -> None:
+    """Give a namespace the claim ``models`` on a folder of the nodes.
+
+    A volume that an earlier namespace of that name left can't be bound again, and goes first. The
+    claim comes once its volume is there, and does not name it: where both name each other, the
+    binder may put it off by 15 s.
+    """
+    volume, wish = _volume_and_claim(namespace, folder)
+    name = volume["metadata"]["name"]
+    left = _phase(tools, name)
+    if left == "Bound" and tools.get("pvc", CLAIM, namespace):
+        return
+    if left is not None:
+        tools.kubectl("delete", "pv", name, "--ignore-not-found")
+    tools.apply(volume)
+    wait_for("the volume of the models", lambda: _phase(tools, name), timeout=30, every=0.1)
+    tools.apply(wish)
+
+
+def _phase(tools: Tools, volume: str) -> str | None:
+    body = tools.get("pv", volume) or {}
+    phase = (body.get("status") or {}).get("phase")
+    return None if phase is None else str(phase)
+
+
+def _volume_and_claim(namespace: str, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     name = f"{CLAIM}-{namespace}"
     storage = {
         "storageClassName": "",
@@ -87,8 +112,7 @@ def claim(namespace: str, folder: Path) -> list[dict[str, Any]]:
         "metadata": {"name": CLAIM, "namespace": namespace},
         "spec": {
             **storage,
-            "volumeName": name,
             "resources": {"requests": {"storage": "1Gi"}},
         },
     }
-    return [volume, wish]
+    return volume, wish

@@ -7,7 +7,7 @@ from typing import Any
 
 from e2e.install import Stage
 from e2e.kubectl import condition, wait_for
-from e2e.models import CLAIM, DIGITS, Sample, claim, documents, sourced
+from e2e.models import CLAIM, DIGITS, Sample, apply_claim, documents, sourced
 
 Object = dict[str, Any]
 RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
@@ -101,7 +101,7 @@ class Scratch:
 
     def use_samples(self) -> None:
         """Give the namespace the claim that the sample models are read from."""
-        self.apply(*claim(self.namespace, self.stage.models))
+        apply_claim(self.stage.tools, self.namespace, self.stage.models)
 
     def close(self) -> None:
         """Have the namespace and all in it removed; its pods get no time to finish requests.

@@ -4,7 +4,7 @@ from typing import Any
 
 from e2e.install import Stage
 from e2e.kubectl import condition
-from e2e.models import DIGITS, TUMOR, Sample, claim, documents, sourced
+from e2e.models import DIGITS, TUMOR, Sample, apply_claim, documents, sourced
 
 Object = dict[str, Any]
 
@@ -17,7 +17,7 @@ def apply_samples(stage: Stage) -> None:
     stage.tools.apply(*documents("pools.yaml"))
     for sample in (DIGITS, TUMOR):
         stage.tools.apply(*namespaced(sample))
-        stage.tools.apply(*claim(sample.namespace, stage.models))
+        apply_claim(stage.tools, sample.namespace, stage.models)
         stage.tools.apply(*sample_objects(stage, sample))
 
 
