@@ -11,7 +11,7 @@ from conch.clients.prometheus import MetricsSource, MetricsUnavailable
 from conch.clients.resources import CHILDREN
 from conch.metrics.queries import queries
 from conch.metrics.signals import parse
-from conch.provisioning.metadata import bounded
+from conch.reconcile.gather import child_key
 from conch.reconcile.loop import Reconciler
 from conch.reconcile.store import Store
 
@@ -68,7 +68,7 @@ async def keep_measuring(
 def _entries(store: Store) -> Mapping[tuple[str, str], str]:
     """Return the model that callers of each service ask."""
     return {
-        (s["metadata"]["namespace"], bounded(s["metadata"]["name"])): s["spec"]["model"]["name"]
+        child_key(s): s["spec"]["model"]["name"]
         for s in store.all("ModelService")
         if s.get("spec", {}).get("model", {}).get("name")
     }

@@ -34,7 +34,7 @@ from conch.provisioning.snapshot import Snapshot
 from conch.reconcile import views
 from conch.reconcile.resolve import Fault, Resolved, parsed, resolve, stored
 from conch.reconcile.settings import Settings
-from conch.reconcile.store import Store, version_of
+from conch.reconcile.store import Store, leaving, version_of
 
 Object = dict[str, Any]
 V = TypeVar("V", Pod, ReplicaSet)
@@ -101,13 +101,13 @@ class Gatherer:
         self._platform = self._platform if platform == self._platform else platform
         services, broken = {}, []
         for body in self.store.all("ModelService"):
-            if "deletionTimestamp" in body["metadata"]:
+            if leaving(body):
                 continue
             spec = self._parse(ModelServiceSpec, body)
             if isinstance(spec, Fault):
                 broken.append((body, spec))
                 continue
-            key = _child_key(body)
+            key = child_key(body)
             mine = {kind: tuple(found.get(key, ())) for kind, found in children.items()}
             uid = body["metadata"]["uid"]
             services[uid] = self._service(body, spec, pools, mine)
@@ -287,7 +287,8 @@ def _in_pool(view: V, names: Mapping[str, str]) -> V:
     return view if name == view.pool else replace(view, pool=name)
 
 
-def _child_key(body: Object) -> tuple[str, str]:
+def child_key(body: Object) -> tuple[str, str]:
+    """Return the namespace and the service label of a ModelService's children."""
     return body["metadata"]["namespace"], bounded(body["metadata"]["name"])
 
 

@@ -16,17 +16,23 @@ from conch.decisions import replicas
 from conch.decisions.fleet import ServiceKey
 from conch.decisions.placement import Ledger
 from conch.decisions.scaling import ScalingDecision, ScalingState, decide
-from conch.provisioning.metadata import LABEL_NAMESPACE, bounded
+from conch.provisioning.metadata import LABEL_NAMESPACE
 from conch.reconcile import status as statuses
 from conch.reconcile.execute import Executor
 from conch.reconcile.exposition import Exposition, ServiceFigures, figures
-from conch.reconcile.gather import FleetFacts, Gatherer, ServiceFacts, unknown_pools
+from conch.reconcile.gather import (
+    FleetFacts,
+    Gatherer,
+    ServiceFacts,
+    child_key,
+    unknown_pools,
+)
 from conch.reconcile.profiles import Profiles
 from conch.reconcile.resolve import Fault
 from conch.reconcile.scaling import Measurement, load_of
 from conch.reconcile.settings import Settings
 from conch.reconcile.status import Outcome
-from conch.reconcile.store import Store
+from conch.reconcile.store import Store, leaving
 from conch.reconcile.writer import Writer
 
 logger = logging.getLogger(__name__)
@@ -284,17 +290,14 @@ class Reconciler:
 
         So are those of an earlier service of the same name: once released, none is bound again.
         """
-        services = {
-            (s["metadata"]["namespace"], bounded(s["metadata"]["name"]))
-            for s in self.store.all("ModelService")
-        }
-        for volume in list(self.store.all("PersistentVolume")):
+        volumes = list(self.store.all("PersistentVolume"))
+        services = {child_key(s) for s in self.store.all("ModelService")} if volumes else set()
+        for volume in volumes:
             labels = volume["metadata"].get("labels") or {}
             owner = (labels.get(LABEL_NAMESPACE, ""), labels.get(LABEL_SERVICE, ""))
-            leaving = "deletionTimestamp" in volume["metadata"]
             released = (volume.get("status") or {}).get("phase") == "Released"
             ours = LABEL_NAMESPACE in labels and labels.get(LABEL_MANAGED_BY) == MANAGED_BY
-            if ours and not leaving and (released or owner not in services):
+            if ours and not leaving(volume) and (released or owner not in services):
                 await self._writer.delete("PersistentVolume", volume)
 
     def _forget(self, fleet: FleetFacts) -> None:

@@ -23,6 +23,11 @@ def version_of(body: Object) -> int:
     return int(text) if text.isdecimal() else 0
 
 
+def leaving(body: Object) -> bool:
+    """Tell whether an object is on its way out."""
+    return "deletionTimestamp" in body["metadata"]
+
+
 class Store:
     """Objects by kind and key."""
 
@@ -85,6 +90,10 @@ class Store:
     def get(self, kind: str, name: str, namespace: str = "") -> Object | None:
         """Return one object, or None."""
         return self._kinds.get(kind, {}).get((namespace, name))
+
+    def twin(self, kind: str, body: Object) -> Object | None:
+        """Return the object of the same namespace and name as ``body``, or None."""
+        return self._kinds.get(kind, {}).get(key_of(body))
 
     def all(self, kind: str) -> Iterator[Object]:
         """Iterate over the objects of a kind, ordered by key."""

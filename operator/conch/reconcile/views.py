@@ -14,6 +14,7 @@ from conch.api.names import (
     SERVING,
 )
 from conch.decisions.fleet import Node, Pod, ReplicaSet
+from conch.reconcile.store import leaving
 
 Object = dict[str, Any]
 _OVER = ("Succeeded", "Failed")
@@ -97,8 +98,7 @@ def node_view(body: Object, asked: Iterable[Mapping[str, float]]) -> Node:
     return Node(
         name=body["metadata"]["name"],
         labels=body["metadata"].get("labels") or {},
-        ready=condition(body, "Ready").get("status") == "True"
-        and not body["metadata"].get("deletionTimestamp"),
+        ready=condition(body, "Ready").get("status") == "True" and not leaving(body),
         schedulable=not body.get("spec", {}).get("unschedulable", False),
         taints=tuple(body.get("spec", {}).get("taints") or ()),
         allocatable={name: quantity(amount) for name, amount in allocatable.items()},
@@ -129,7 +129,7 @@ def pod_view(body: Object, nodes: Collection[str]) -> Pod:
         ready=ready.get("status") == "True",
         serving=labels.get(LABEL_SERVING) == SERVING,
         draining_since=_draining(draining),
-        deleting="deletionTimestamp" in metadata or body.get("status", {}).get("phase") in _OVER,
+        deleting=leaving(body) or body.get("status", {}).get("phase") in _OVER,
         unschedulable=scheduled.get("message", "no node") if waits else None,
         ready_at=seconds_of(ready["lastTransitionTime"]) if ready.get("status") == "True" else None,
         lost=spec.get("nodeName") is not None and spec["nodeName"] not in nodes,

@@ -8,6 +8,7 @@ from typing import Any
 from conch.api.names import (
     ANNOTATION_APPLIED,
     ANNOTATION_DRAINING_SINCE,
+    GATE,
     LABEL_MANAGED_BY,
     LABEL_SERVING,
     MANAGED_BY,
@@ -26,7 +27,7 @@ from conch.decisions.replicas import Admission
 from conch.provisioning.pin import admission_patch
 from conch.reconcile.diff import covers, digest, stamped
 from conch.reconcile.status import status_object
-from conch.reconcile.store import Store
+from conch.reconcile.store import Store, leaving
 
 logger = logging.getLogger(__name__)
 Object = dict[str, Any]
@@ -74,11 +75,12 @@ class Writer:
     async def _live(self, wish: Object) -> Object | None:
         """Return the live object of a wish, asked for where the store has none."""
         kind, metadata = wish["kind"], wish["metadata"]
-        namespace = metadata.get("namespace", "")
-        known = self._store.get(kind, metadata["name"], namespace)
-        live = known or await self._cluster.get(kind, metadata["name"], namespace or None)
-        if live is None or known is not None:
+        known = self._store.twin(kind, wish)
+        if known is not None:
             return known
+        live = await self._cluster.get(kind, metadata["name"], metadata.get("namespace"))
+        if live is None:
+            return None
         if not _ours(live, wish):
             raise ClusterError(
                 f"{kind} {metadata['name']} exists and is not Conch's: rename it, or the service",
@@ -89,10 +91,9 @@ class Writer:
 
     async def ensure_there(self, wish: Object) -> bool:
         """Apply a child whose content never changes, unless it exists."""
-        metadata = wish["metadata"]
-        known = self._store.get(wish["kind"], metadata["name"], metadata.get("namespace", ""))
+        known = self._store.twin(wish["kind"], wish)
         if known is not None:
-            if _owned_alike(known, wish) and not _leaving(known):
+            if _owned_alike(known, wish) and not leaving(known):
                 return False
             await self._await_end(wish["kind"], known)
         return await self.ensure(wish)
@@ -104,16 +105,14 @@ class Writer:
         """
         metadata = known["metadata"]
         live = await self._cluster.get(kind, metadata["name"], metadata.get("namespace"))
-        if live is not None and _leaving(live):
+        if live is not None and leaving(live):
             raise ClusterError(f"{kind} {metadata['name']} is still being deleted", 409)
         if live is None or live["metadata"]["uid"] != metadata["uid"]:
             self._store.drop(kind, known)
 
     async def status(self, kind: str, body: Object, status: Object) -> bool:
         """Apply the status of an object unless it says so already."""
-        live = self._store.get(
-            kind, body["metadata"]["name"], body["metadata"].get("namespace", "")
-        )
+        live = self._store.twin(kind, body)
         if live is None or (live.get("status") or {}) == status:
             return False
         answer = await self._cluster.apply(
@@ -160,7 +159,7 @@ class Writer:
 
     async def patch_set(self, body: Object, *, replicas: int, gated: bool) -> bool:
         """Change the size of a ReplicaSet whose snapshot or pool is gone; tell if it was written."""
-        gates = [{"name": "conch.dev/placement"}] if gated else None
+        gates = [{"name": GATE}] if gated else None
         spec = body["spec"]
         now_gated = bool(spec["template"]["spec"].get("schedulingGates"))
         if spec.get("replicas") == replicas and now_gated == gated:
@@ -207,10 +206,6 @@ class Writer:
             self._store.drop(kind, body)
         self._count(kind, "delete")
         logger.info("deleted %s %s", kind, metadata["name"])
-
-
-def _leaving(body: Object) -> bool:
-    return "deletionTimestamp" in body["metadata"]
 
 
 def _says(live: Object, wish: Object) -> bool:
