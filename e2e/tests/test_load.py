@@ -9,12 +9,12 @@ from e2e.scratch import READY_S, Scratch, sample_objects, uids
 pytestmark = pytest.mark.cluster
 
 BATCH, RATE_RPS = 8, 14.0
-BOUNDS = {"minReplicas": 1, "maxReplicas": 4, "window": "10s", "scaleDownWindow": "15s"}
+BOUNDS = {"minReplicas": 1, "maxReplicas": 6, "window": "10s", "scaleDownWindow": "15s"}
 NODES = ("a100", "t4")
 
 
 def test_load_scales_over_both_nodes_and_its_end_back_to_one(place: Scratch) -> None:
-    # The slow pool is preferred: its replicas are soon too few for this load.
+    # The slow pool is preferred; its four GPUs are too few for this load, however it is measured.
     wish = {"scaling": BOUNDS, "placement": {"pools": ["t4", "a100"]}}
     place.apply(*sample_objects(place.stage, DIGITS, name="loaded", spec=wish))
     first = place.await_ready("loaded")
