@@ -1,8 +1,6 @@
 """etcd, the API server and the controllers: of the cluster, or alone for tests."""
 
-import contextlib
 import http.client
-import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -20,9 +18,9 @@ from e2e.cluster.pki import (
     Pki,
     apiserver,
 )
+from e2e.cluster.ports import LOOPBACK, free_ports
 from e2e.cluster.processes import Command, Supervisor, wait_until
 
-_LOOPBACK = "127.0.0.1"
 # The default of 20 requests a second makes 1,000 Deployments take minutes.
 _RATES = ("--kube-api-qps=500", "--kube-api-burst=1000")
 _KWOK_STAGES = ("node/fast", "node/heartbeat-with-lease", "pod/fast")
@@ -42,11 +40,7 @@ class Ports:
     @classmethod
     def free(cls) -> "Ports":
         """Ports of the loopback interface that nobody uses now."""
-        with contextlib.ExitStack() as stack:
-            sockets = [stack.enter_context(socket.socket()) for _ in range(6)]
-            for each in sockets:
-                each.bind((_LOOPBACK, 0))
-            return cls(*(each.getsockname()[1] for each in sockets))
+        return cls(*free_ports(6))
 
 
 @dataclass(frozen=True)
@@ -78,8 +72,8 @@ class Plan:
             self.pki.write_kubeconfig(identity, self.url, self._kubeconfig(identity))
 
     def etcd(self) -> Part:
-        client = f"http://{_LOOPBACK}:{self.ports.etcd}"
-        peer = f"http://{_LOOPBACK}:{self.ports.etcd_peer}"
+        client = f"http://{LOOPBACK}:{self.ports.etcd}"
+        peer = f"http://{LOOPBACK}:{self.ports.etcd_peer}"
         flags = [
             f"--data-dir={self.directory / 'etcd'}",
             f"--listen-client-urls={client}",
@@ -98,7 +92,7 @@ class Plan:
         pair, client = self.pki.pair(apiserver([])), self.pki.pair(KUBELET_CLIENT)
         key = self.pki.service_account_key
         flags = [
-            f"--etcd-servers=http://{_LOOPBACK}:{self.ports.etcd}",
+            f"--etcd-servers=http://{LOOPBACK}:{self.ports.etcd}",
             f"--bind-address={self.address}",
             f"--advertise-address={self.address}",
             f"--secure-port={self.ports.apiserver}",
@@ -121,7 +115,7 @@ class Plan:
             "--max-mutating-requests-inflight=400",
             "--shutdown-delay-duration=0s",
         ]
-        if self.address == _LOOPBACK:
+        if self.address == LOOPBACK:
             # No pod could use it, and a loopback address is refused as an endpoint.
             flags.append("--endpoint-reconciler-type=none")
         inputs = (pair.certificate, self.pki.authority)
@@ -216,7 +210,7 @@ class ControlPlane:
             raise ValueError("kwok needs kwok_stages")
         directory = directory.absolute()
         plan = Plan(
-            directory, artifacts_bin, _LOOPBACK, ports or Ports.free(), Pki(directory / "pki")
+            directory, artifacts_bin, LOOPBACK, ports or Ports.free(), Pki(directory / "pki")
         )
         supervisor = Supervisor(directory / "processes", die_with_parent=True)
         try:

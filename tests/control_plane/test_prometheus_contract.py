@@ -2,7 +2,6 @@
 
 import asyncio
 import math
-import socket
 import subprocess
 import threading
 import time
@@ -23,6 +22,7 @@ from conch.metrics.queries import queries
 from conch.metrics.series import Series
 from conch.metrics.signals import parse
 from e2e.cluster.artifacts import ensure_binaries
+from e2e.cluster.ports import free_ports
 from e2e.cluster.progress import terminal_reporter
 
 PODS = {"digits-a": "a100", "digits-b": "a100", "digits-c": "t4"}
@@ -91,12 +91,6 @@ class Exporter:
         self.server.server_close()
 
 
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
-
-
 @pytest.fixture(scope="module")
 def exporter() -> Iterator[Exporter]:
     exporter = Exporter()
@@ -139,7 +133,7 @@ def url(exporter: Exporter, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 @contextmanager
 def running(program: str, folder: Path) -> Iterator[str]:
-    address = f"127.0.0.1:{free_port()}"
+    address = f"127.0.0.1:{free_ports(1)[0]}"
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(
             [
@@ -205,7 +199,7 @@ def broken(request: pytest.FixtureRequest) -> Iterator[Closing]:
     if request.param == "fake":
         yield FakePrometheus(down="Prometheus at http://127.0.0.1 can't be reached")
         return
-    real = Prometheus(f"http://127.0.0.1:{free_port()}")
+    real = Prometheus(f"http://127.0.0.1:{free_ports(1)[0]}")
     yield real
     real.close()
 

@@ -3,7 +3,6 @@
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -14,20 +13,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from e2e.cluster.ports import free_ports
 from tests.kit.client import Client
 from tests.kit.control_plane import ROOT
 from tests.kit.proxy import wait_for
 
 LEASE_NAMESPACE = "conch-system"
 _LEASES = f"/apis/coordination.k8s.io/v1/namespaces/{LEASE_NAMESPACE}/leases"
-
-
-def free_port() -> int:
-    """Return a port of the loopback address that nobody uses now."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
 
 
 @dataclass(frozen=True)
@@ -38,7 +30,7 @@ class Invocation:
     log: Path
     options: Sequence[str] = ()
     tick_seconds: float = 0.5
-    metrics_port: int = field(default_factory=free_port)
+    metrics_port: int = field(default_factory=lambda: free_ports(1)[0])
 
     @property
     def argv(self) -> list[str]:
