@@ -3,6 +3,7 @@
 Tests use a real API server instead of a fake.
 """
 
+import asyncio
 import os
 from collections.abc import Awaitable, Coroutine, Mapping
 from dataclasses import dataclass
@@ -44,6 +45,9 @@ class Fence(Protocol):
 
     def may_write(self) -> bool:
         """Return True only while the lease is surely held."""
+
+    def seconds_left(self) -> float:
+        """Return how long a write that begins now may take."""
 
 
 @dataclass(frozen=True)
@@ -217,12 +221,15 @@ class Cluster:
         if self._fence is not None and not self._fence.may_write():
             _unsent(request)
             raise NotLeaderError("the lease is not held; nothing was written")
-        answer: Object = await self._call(request)
+        left = None if self._fence is None else self._fence.seconds_left()
+        answer: Object = await self._call(request, within=left)
         return answer
 
-    async def _call(self, request: Awaitable[Any]) -> Any:
+    async def _call(self, request: Awaitable[Any], *, within: float | None = None) -> Any:
+        """Await an answer, ``within`` so many seconds where that is less than its time-out."""
         try:
-            return await request
+            async with asyncio.timeout(within):
+                return await request
         except ApiException as error:
             raise ClusterError(_sentence(error), error.status or 0) from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
