@@ -6,6 +6,7 @@ Like client-go's leaderelection in its durations and record; unlike it, every wr
 
 import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,19 +14,27 @@ from conch.clients.clock import Clock, iso_micro
 from conch.clients.cluster import Cluster, ClusterError
 
 logger = logging.getLogger(__name__)
+Object = dict[str, Any]
+NOT_FOUND, CONFLICT = 404, 409
 
 
 @dataclass(frozen=True)
 class LeaseTimes:
-    """Seconds: how long a lease holds, until when its holder acts, and how often it renews.
+    """Seconds. Who waits sees a dead holder within ``retry`` and leads ``duration`` later.
 
-    ``deadline`` + one request's time-out stays below ``duration``, so that the old leader has
-    stopped before a new one starts.
+    A write is begun before ``deadline`` and given up ``margin`` before the lease runs out, so that
+    the old leader has stopped before a new one starts.
     """
 
-    duration: float = 12.0
-    deadline: float = 6.0
-    retry: float = 1.5
+    duration: float = 7.0
+    """How long the lease holds after a renewal."""
+    deadline: float = 4.0
+    """Until when after its last renewal a holder begins writes; without a renewal it ends then."""
+    retry: float = 1.0
+    """Between two renewals, and between two looks of one who waits."""
+    request: float = 1.5
+    """What a renewal may take: shorter than other requests, so that a lost one is tried again."""
+    margin: float = 0.5
 
 
 class LeaseLostError(Exception):
@@ -52,34 +61,60 @@ class Elector:
         self._identity = identity
         self._times = times or LeaseTimes()
         self._renewed: float | None = None
-        self._seen: tuple[str, str, float] | None = None
-        """Holder and renewal as last seen, and when this process first saw them (monotonic)."""
+        self._held: Object | None = None
+        """The Lease as this process wrote it last: renewed without being read again."""
+        self._seen: tuple[str, str, float, float] | None = None
+        """Holder and renewal as last seen, when this process first saw them (monotonic), and for
+        how long they count."""
 
     def may_write(self) -> bool:
         """Return True only while the last renewal is younger than the deadline."""
         renewed = self._renewed
         return renewed is not None and self._clock.monotonic() < renewed + self._times.deadline
 
+    def seconds_left(self) -> float:
+        """Return how long a write that begins now may take, so that no later leader sees it."""
+        renewed = self._renewed
+        if renewed is None:
+            return 0.0
+        until = renewed + self._times.duration - self._times.margin
+        return max(0.0, until - self._clock.monotonic())
+
     async def acquire(self) -> None:
         """Return once the lease is held."""
         while not await self._try():  # noqa: ASYNC110 - the event is in the API server
-            await asyncio.sleep(self._times.retry)
+            await asyncio.sleep(self._pause())
         logger.info("leader: %s", self._identity)
 
-    async def keep(self) -> None:
-        """Renew for ever; raise LeaseLostError when it can't be renewed before the deadline."""
+    async def keep(self, works: Callable[[], bool] = lambda: True) -> None:
+        """Renew for ever; raise LeaseLostError once the lease is not surely held any more.
+
+        One that was late, as after a pause of the process, is over even if nobody took it: what
+        the process knows is as old. So it is when the holder's work does not go on (``works``).
+        """
         while True:
             await asyncio.sleep(self._times.retry)
-            held = await self._try()
+            if not works():
+                raise self._lost("is given up, since its holder hangs")
+            held = await self._try() if self.may_write() else None
             if not self.may_write():
-                why = "could not be renewed in time" if held is None else "is held by another"
-                raise LeaseLostError(f"the lease {self._namespace}/{self._name} {why}")
+                raise self._lost(
+                    "could not be renewed in time" if held is None else "is held by another"
+                )
+
+    def _lost(self, why: str) -> "LeaseLostError":
+        self._renewed = None
+        return LeaseLostError(f"the lease {self._namespace}/{self._name} {why}")
 
     async def release(self) -> None:
         """Give the lease up, so that another need not wait for it to run out."""
         if self._renewed is None:
             return
         self._renewed = None
+        async with asyncio.timeout(self._times.request):
+            await self._give_up()
+
+    async def _give_up(self) -> None:
         lease = await self._cluster.get("Lease", self._name, self._namespace)
         if lease and lease["spec"].get("holderIdentity") == self._identity:
             lease["spec"] |= {"holderIdentity": "", "leaseDurationSeconds": 1}
@@ -89,31 +124,52 @@ class Elector:
         """Acquire or renew once: True when held, False when another holds it, None on no answer."""
         started = self._clock.monotonic()
         try:
-            async with asyncio.timeout(self._times.deadline):
-                held = await self._write(started)
+            async with asyncio.timeout(self._times.request):
+                held = await self._renew() or await self._write(started)
         except (ClusterError, TimeoutError) as error:
-            logger.warning("lease not renewed: %s", error)
+            logger.warning("lease not renewed: %s", str(error) or "no answer in time")
             return None
         # From before the request was sent: the server's record can only be younger. And where
         # another holds the lease, whatever was left of the last renewal is over.
         self._renewed = started if held else None
         return held
 
+    async def _renew(self) -> bool:
+        """Renew what this process wrote last, unless somebody has changed it since."""
+        held, self._held = self._held, None
+        if held is None:
+            return False
+        held["spec"]["renewTime"] = iso_micro(self._clock.wall())
+        try:
+            self._held = await self._cluster.replace(held)
+        except ClusterError as error:
+            if error.status not in (CONFLICT, NOT_FOUND):
+                raise
+            return False
+        return True
+
     async def _write(self, started: float) -> bool:
         lease = await self._cluster.get("Lease", self._name, self._namespace)
         if lease is None:
-            await self._cluster.create(self._lease(transitions=0))
+            self._held = await self._cluster.create(self._lease(transitions=0))
             return True
         spec = lease["spec"]
         if spec.get("holderIdentity") != self._identity and not self._expired(spec, started):
             return False
         changed = spec.get("holderIdentity") != self._identity
-        fresh = self._lease(transitions=spec.get("leaseTransitions", 0) + changed)
+        fresh = self._lease(transitions=spec.get("leaseTransitions", 0) + changed)["spec"]
         if not changed:
-            fresh["spec"]["acquireTime"] = spec["acquireTime"]
-        fresh["metadata"]["resourceVersion"] = lease["metadata"]["resourceVersion"]
-        await self._cluster.replace(fresh)
+            fresh["acquireTime"] = spec["acquireTime"]
+        self._held = await self._cluster.replace({**lease, "spec": fresh})
         return True
+
+    def _pause(self) -> float:
+        """Return the seconds until the next look: sooner where the lease runs out sooner."""
+        if self._seen is None:
+            return self._times.retry
+        *_, seen, duration = self._seen
+        left = seen + duration - self._clock.monotonic()
+        return min(self._times.retry, left) if left > 0 else self._times.retry
 
     def _expired(self, spec: dict[str, Any], now: float) -> bool:
         """Tell whether the holder's record has stood still for its whole duration.
@@ -124,8 +180,9 @@ class Elector:
             return True
         record = (spec["holderIdentity"], spec.get("renewTime", ""))
         if self._seen is None or self._seen[:2] != record:
-            self._seen = (*record, now)
-        return now - self._seen[2] >= float(spec.get("leaseDurationSeconds", 0))
+            self._seen = (*record, now, float(spec.get("leaseDurationSeconds", 0)))
+        *_, seen, duration = self._seen
+        return now - seen >= duration
 
     def _lease(self, *, transitions: int) -> dict[str, Any]:
         now = iso_micro(self._clock.wall())

@@ -1,7 +1,6 @@
 """The operator's process: watch, wait for the lease, lead; any loss ends it."""
 
 import asyncio
-import contextlib
 import logging
 import os
 import signal
@@ -14,6 +13,7 @@ from prometheus_client import start_http_server
 from conch.clients.clock import SystemClock
 from conch.clients.cluster import Cluster, ClusterError, connect
 from conch.clients.lease import Elector
+from conch.clients.lease_thread import LeaseThread
 from conch.clients.prometheus import Prometheus
 from conch.clients.resources import CHILDREN
 from conch.handlers.watches import registry_of, watched
@@ -24,8 +24,10 @@ from conch.reconcile.store import Store
 
 logger = logging.getLogger(__name__)
 
-CRD_RETRY_S = 5.0
+CRD_RETRY_S = 1.0
 EXIT_TIMEOUT_S = 2.0
+LISTS_AT_ONCE = 3
+"""Enough to keep the API server busy, and few enough to hold little of them in memory."""
 
 
 def _kinds(settings: Settings) -> tuple[str, ...]:
@@ -49,7 +51,8 @@ async def run(settings: Settings, *, kubeconfig: str | None, endpoints: Endpoint
     cluster = await connect(kubeconfig)
     try:
         await _await_crds(cluster)
-        await _serve(cluster, settings, endpoints)
+        lease = _lease(settings, kubeconfig)
+        await _serve(cluster, lease, settings, endpoints)
     finally:
         await cluster.close()
 
@@ -59,7 +62,7 @@ async def _await_crds(cluster: Cluster) -> None:
     while True:
         try:
             for kind in ("ModelService", "Model", "ClusterModel", "GPUPool"):
-                await cluster.list(kind)
+                await cluster.list(kind, fields="metadata.name=conch")  # the answer may be empty
         except ClusterError as error:
             hint = "apply crds/ of this version" if error.status == 404 else str(error)
             logger.warning("the API server does not serve conch.dev yet: %s", hint)
@@ -68,16 +71,25 @@ async def _await_crds(cluster: Cluster) -> None:
             return
 
 
-async def _serve(cluster: Cluster, settings: Settings, endpoints: Endpoints) -> None:
+def _lease(settings: Settings, kubeconfig: str | None) -> LeaseThread:
     clock = SystemClock()
-    elector = Elector(
-        cluster,
-        clock,
-        name=settings.lease_name,
-        namespace=settings.lease_namespace,
-        identity=settings.identity,
-    )
-    reconciler = Reconciler(cluster.fenced(elector), Store(), settings, clock)
+
+    def elect(cluster: Cluster) -> Elector:
+        return Elector(
+            cluster,
+            clock,
+            name=settings.lease_name,
+            namespace=settings.lease_namespace,
+            identity=settings.identity,
+        )
+
+    return LeaseThread(lambda: connect(kubeconfig), elect, clock)
+
+
+async def _serve(
+    cluster: Cluster, lease: LeaseThread, settings: Settings, endpoints: Endpoints
+) -> None:
+    reconciler = Reconciler(cluster.fenced(lease), Store(), settings, SystemClock())
     if endpoints.metrics_port is not None:
         start_http_server(endpoints.metrics_port, registry=reconciler.exposition.registry)
     stop = asyncio.Event()
@@ -89,14 +101,13 @@ async def _serve(cluster: Cluster, settings: Settings, endpoints: Endpoints) -> 
             liveness_endpoint=endpoints.health,
         )
     )
-    leading: asyncio.Future[Any] = asyncio.ensure_future(_lead(cluster, elector, reconciler))
+    leading: asyncio.Future[Any] = asyncio.ensure_future(_lead(cluster, lease, reconciler))
     stopping: asyncio.Future[Any] = asyncio.ensure_future(stop.wait())
     done, _ = await asyncio.wait((watching, leading, stopping), return_when="FIRST_COMPLETED")
     for task in (leading, stopping):
         task.cancel()
     await asyncio.gather(leading, stopping, return_exceptions=True)
-    with contextlib.suppress(ClusterError):
-        await elector.release()
+    await lease.release()
     watching.cancel()
     await asyncio.wait((watching,), timeout=EXIT_TIMEOUT_S)
     for task in done:
@@ -110,14 +121,17 @@ def _hear(stop: asyncio.Event) -> None:
         loop.add_signal_handler(number, stop.set)
 
 
-async def _lead(cluster: Cluster, elector: Elector, reconciler: Reconciler) -> None:
-    """Wait for the lease, see the whole cluster afresh, then decide until it is lost."""
-    await elector.acquire()
+async def _lead(cluster: Cluster, lease: LeaseThread, reconciler: Reconciler) -> None:
+    """Wait for the lease, see the whole cluster afresh, then decide until it is lost.
+
+    Who waits watches already: what the list brings is then mostly known.
+    """
+    await lease.acquire()
     settings = reconciler.settings
     kinds = _kinds(settings)
     source = Prometheus(settings.prometheus_url) if settings.prometheus_url else None
     async with asyncio.TaskGroup() as group:
-        group.create_task(elector.keep())
+        group.create_task(lease.keep())
         await _first_list(cluster, reconciler, kinds)
         group.create_task(keep_listing(cluster, reconciler, kinds, every=settings.relist_seconds))
         if source is not None:
@@ -131,11 +145,20 @@ async def _lead(cluster: Cluster, elector: Elector, reconciler: Reconciler) -> N
 
 async def _first_list(cluster: Cluster, reconciler: Reconciler, kinds: tuple[str, ...]) -> None:
     """List every kind once; nothing is decided on a part of the cluster."""
-    while True:
+    few = asyncio.Semaphore(LISTS_AT_ONCE)
+
+    async def take(kind: str) -> None:
+        async with few:
+            await relist(cluster, reconciler.store, (kind,))
+
+    listed = False
+    while not listed:
         try:
-            await relist(cluster, reconciler.store, kinds)
-        except ClusterError as error:
-            logger.warning("not listed: %s", error)
+            async with asyncio.TaskGroup() as group:
+                for kind in kinds:
+                    group.create_task(take(kind))
+        except* ClusterError as errors:
+            logger.warning("not listed: %s", errors.exceptions[0])
             await asyncio.sleep(1.0)
         else:
-            return
+            listed = True

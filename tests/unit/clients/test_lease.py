@@ -6,10 +6,10 @@ from typing import Any, cast
 
 import pytest
 
-from conch.clients.cluster import REQUEST_TIMEOUT_S, Cluster, ClusterError
+from conch.clients.cluster import Cluster, ClusterError
 from conch.clients.lease import Elector, LeaseLostError, LeaseTimes
 
-TIMES = LeaseTimes(duration=12, deadline=6, retry=0)
+TIMES = LeaseTimes(duration=12, deadline=6, retry=0, request=5, margin=1)
 Object = dict[str, Any]
 
 
@@ -151,10 +151,56 @@ async def test_a_leader_that_was_paused_may_not_write_when_it_wakes(
     assert not leader.may_write()
 
 
-async def test_the_old_leader_is_done_before_the_new_one_starts() -> None:
-    """A write that leaves at the last moment may take its whole time-out to arrive."""
+async def test_the_old_leader_is_done_before_the_new_one_starts(
+    cluster: FakeCluster, clock: FakeClock
+) -> None:
+    """A write that begins at the last moment is given up before another may lead."""
     times = LeaseTimes()
-    assert times.deadline + REQUEST_TIMEOUT_S < times.duration
+    assert times.deadline + times.margin < times.duration
+    first, second = elector(cluster, clock, "one"), elector(cluster, clock, "two")
+    await first._try()
+    await second._try()
+    clock.now += 5.9
+    assert first.may_write()
+    clock.now += first.seconds_left()
+    assert await second._try() is False
+    clock.now += 1
+    assert await second._try() is True
+    assert first.seconds_left() == 0
+
+
+async def test_a_leader_renews_without_reading(cluster: FakeCluster, clock: FakeClock) -> None:
+    leader = elector(cluster, clock, "one")
+    await leader._try()
+    before = cluster.calls
+    clock.now += 1
+    assert await leader._try() is True
+    assert cluster.calls == before + 1
+    clock.now += 5.9
+    assert leader.may_write()
+
+
+async def test_a_leader_that_was_paused_ends_even_if_nobody_took_its_lease(
+    cluster: FakeCluster, clock: FakeClock
+) -> None:
+    leader = elector(cluster, clock, "one")
+    await leader.acquire()
+    clock.now += 60
+    calls = cluster.calls
+    with pytest.raises(LeaseLostError, match="could not be renewed in time"):
+        await leader.keep()
+    assert cluster.calls == calls
+    assert not leader.may_write()
+
+
+async def test_a_leader_whose_work_hangs_gives_its_lease_up(
+    cluster: FakeCluster, clock: FakeClock
+) -> None:
+    leader = elector(cluster, clock, "one")
+    await leader.acquire()
+    with pytest.raises(LeaseLostError, match="hangs"):
+        await leader.keep(lambda: False)
+    assert not leader.may_write()
 
 
 async def test_a_renewal_counts_from_before_it_was_sent(
@@ -198,6 +244,20 @@ async def test_a_leader_whose_lease_another_took_stops_at_once(
         await leader.keep()
     assert not leader.may_write()
     assert holder(cluster) == "two"
+
+
+async def test_what_others_write_on_the_lease_stays_and_does_not_cost_it(
+    cluster: FakeCluster, clock: FakeClock
+) -> None:
+    leader = elector(cluster, clock, "one")
+    await leader.acquire()
+    assert cluster.lease is not None
+    cluster.lease["metadata"] |= {"annotations": {"by": "somebody"}, "resourceVersion": "77"}
+    clock.now += 5.9
+    assert await leader._try() is True
+    clock.now += 5.9
+    assert leader.may_write()
+    assert cluster.lease["metadata"]["annotations"] == {"by": "somebody"}
 
 
 async def test_a_conflict_alone_does_not_cost_the_lease(
