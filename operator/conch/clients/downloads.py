@@ -63,7 +63,7 @@ def download(
     """Write what ``uri`` answers to ``target``. Raises SourceUnavailableError in the end."""
     target.unlink(missing_ok=True)
     with requests.Session() as session:
-        _authorize(session, authorization(credentials))
+        authorize(session, authorization(credentials))
         transfer = _Transfer(session, uri, target)
         for attempt in range(1, attempts + 1):
             try:
@@ -78,7 +78,7 @@ def download(
                 return
 
 
-def _authorize(
+def authorize(
     session: requests.Session, how: requests.auth.AuthBase | Mapping[str, str] | None
 ) -> None:
     """Give the session its credentials; requests drops them where it is sent to another host."""

@@ -1,17 +1,21 @@
 """From a source to a model that Triton can load: what the init container of each pod does.
 
 The files of a volume are linked, so that nothing is copied at a start; those of a ConfigMap are
-copied, since the kubelet would exchange them under a running server; downloads are moved.
+copied, since the kubelet would exchange them under a running server; downloads are moved, or go to
+the node's cache and are linked from there.
 """
 
+import hashlib
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 from conch.clients.archives import is_archive, unpack
 from conch.clients.checksums import digest_of, files_below
+from conch.clients.node_cache import CacheUnavailableError, Entry, Filled, NodeCache
+from conch.clients.remotes.base import Place
 from conch.clients.source_errors import ChecksumMismatchError, SourceUnavailableError
 
 CONFIG_FILE = "config.pbtxt"
@@ -32,15 +36,25 @@ class Request:
     source_dir: Path | None = None
     credentials: Path | None = None
     file_name: str | None = None
+    endpoint: str | None = None
+    secret_name: str | None = None
+    token: Path | None = None
+    cache: NodeCache | None = None
+    say: Callable[[str], object] = str
+    """Hears what people should know of before it is done."""
 
 
 @dataclass(frozen=True)
 class Fetched:
-    """What came: number of files, their size in bytes, and the digest where it was checked."""
+    """What came: number of files, their size in bytes, and the digest where it was checked.
+
+    ``cached`` tells whether the node had them already; None where its cache was not used.
+    """
 
     files: int
     size: int
     sha256: str | None
+    cached: bool | None = None
 
 
 def fetch(request: Request) -> Fetched:
@@ -57,16 +71,97 @@ def fetch(request: Request) -> Fetched:
         shutil.rmtree(work, ignore_errors=True)
 
 
+def fingerprint(request: Request) -> str | None:
+    """Return 64 hexadecimal digits that stand for what a source holds now, downloading nothing.
+
+    Two requests with the same fingerprint download the same files under the same names. None
+    where that can't be told: mounted sources, servers that give no version. A given sha256 is
+    taken at its word, without asking the server. Raises SourceError where the source can't be
+    reached or used.
+    """
+    if request.source_dir is not None:
+        return None
+    name = PurePosixPath(unquote(urlsplit(request.uri).path)).name
+    if request.sha256 is not None:
+        return _digest("sha256", request.sha256, name)
+    from conch.clients.remotes.listed import listed  # noqa: PLC0415  # imports what it needs
+
+    identity = listed(_place(request))[1].identity
+    return identity and _digest("listing", identity, name)
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _place(request: Request) -> Place:
+    return Place(
+        uri=request.uri,
+        endpoint=request.endpoint,
+        credentials=request.credentials,
+        secret_name=request.secret_name,
+        token=request.token,
+    )
+
+
 def _fetch(request: Request, target: Path, work: Path) -> Fetched:
+    mounted = _mounted(request)
+    if mounted is None:
+        entry = _cached(request)
+        if entry is not None:
+            fetched = _laid_out(request, entry.source, target, _link, entry.sha256)
+            return replace(fetched, cached=entry.hit)
+        work.mkdir(parents=True)
+        filled = _downloaded(request, work)
+        return _laid_out(request, filled.source, target, _move, filled.sha256)
     place = _copy if urlsplit(request.uri).scheme == "configmap" else _link
-    source = _mounted(request)
-    if source is None:
-        source, place = _downloaded(request, work), _move
-    found = _checked(request, source)
-    if source.is_file() and is_archive(source.name):
-        unpack(source, work / "unpacked")
-        source, place = _top(work / "unpacked"), _move
-    return _laid_out(request, source, target, place, found)
+    found = _checked(request, mounted)
+    if mounted.is_file() and is_archive(mounted.name):
+        unpack(mounted, work / "unpacked")
+        mounted, place = _top(work / "unpacked"), _move
+    return _laid_out(request, mounted, target, place, found)
+
+
+def _cached(request: Request) -> Entry | None:
+    """Return the source in the node's cache, or None where one has to do without."""
+    if request.cache is None:
+        return None
+    content = _content(request)
+    if content is None:
+        request.say("without the node's cache: the source has no sha256 and tells no version")
+        return None
+    try:
+        return request.cache.get(
+            _key(request, content),
+            lambda folder: _downloaded(request, folder),
+            size=lambda: _size(request),
+        )
+    except CacheUnavailableError as error:
+        request.say(f"without the node's cache: {error}")
+        return None
+
+
+def _content(request: Request) -> str | None:
+    """Return what names the bytes of the source; None where nothing does."""
+    if request.sha256:
+        return f"sha256:{request.sha256}"
+    from conch.clients.fingerprints import fingerprint  # noqa: PLC0415  # slow to import
+
+    found = fingerprint(request.uri, request.credentials)
+    return found.text if found else None
+
+
+def _size(request: Request) -> int | None:
+    """Return how many bytes will come, where the source tells."""
+    from conch.clients.fingerprints import fingerprint  # noqa: PLC0415  # slow to import
+
+    found = fingerprint(request.uri, request.credentials)
+    return found.size if found else None
+
+
+def _key(request: Request, content: str) -> str:
+    """Return the name of a source in the cache; how a file is called decides what becomes of it."""
+    return hashlib.sha256(f"{content}\n{_base_name(request)}".encode()).hexdigest()
 
 
 def _mounted(request: Request) -> Path | None:
@@ -81,13 +176,22 @@ def _mounted(request: Request) -> Path | None:
     return path
 
 
-def _downloaded(request: Request, work: Path) -> Path:
+def _downloaded(request: Request, folder: Path) -> Filled:
+    """Download into a folder that is there; check and unpack what came."""
     from conch.clients.downloads import download  # noqa: PLC0415  # slow to import, and rarely needed
 
-    work.mkdir(parents=True)
-    target = work / (Path(unquote(urlsplit(request.uri).path)).name or "download")
-    download(request.uri, target, credentials=request.credentials)
-    return target
+    source = folder / _base_name(request)
+    download(request.uri, source, credentials=request.credentials)
+    found = _checked(request, source)
+    if is_archive(source.name):
+        unpack(source, folder / "unpacked")
+        source.unlink()
+        source = _top(folder / "unpacked")
+    return Filled(source, found)
+
+
+def _base_name(request: Request) -> str:
+    return Path(unquote(urlsplit(request.uri).path)).name or "download"
 
 
 def _checked(request: Request, source: Path) -> str | None:
