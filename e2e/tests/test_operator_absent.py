@@ -10,6 +10,7 @@ from e2e.traffic import more_answers, steady
 pytestmark = pytest.mark.cluster
 
 OTHER_IMAGE = "127.0.0.1:1/triton:another"
+OTHER_ARGUMENT = "--log-verbose=1"
 
 
 def test_a_lost_pod_comes_back_without_the_operator_which_then_rewrites_nothing(
@@ -37,18 +38,20 @@ def test_a_lost_pod_comes_back_without_the_operator_which_then_rewrites_nothing(
     assert written(place) == before
 
 
-def test_an_upgrade_with_another_default_image_restarts_no_pod(
+def test_an_upgrade_with_other_defaults_of_triton_restarts_no_pod(
     place: Scratch, stage: Stage
 ) -> None:
     place.apply(*python_model("add", adding(1)), service("add", pools=("t4",)))
     pods, before = place.await_ready("add"), written(place)
     kept = stage.tools.helm("get", "values", RELEASE, "-n", NAMESPACE, "-o", "yaml")
     try:
-        upgrade(stage.tools, kept, "--set", f"triton.image={OTHER_IMAGE}")
+        settings = (f"triton.image={OTHER_IMAGE}", f"triton.args={{{OTHER_ARGUMENT}}}")
+        upgrade(stage.tools, kept, *(word for each in settings for word in ("--set", each)))
         # The new operator is at work, and gives new services the new image.
         place.apply(service("new", of="add", pools=("a100",)))
         place.await_condition("new", "Ready", status="False", reason="ImageUnavailable")
         assert images(place, "new") == {OTHER_IMAGE}
+        assert OTHER_ARGUMENT in arguments(place, "new")
     finally:
         upgrade(stage.tools, kept)
     await_decisions(place, "after-upgrade")
@@ -68,8 +71,18 @@ def sets(place: Scratch, name: str) -> list[Object]:
 
 def images(place: Scratch, name: str) -> set[str]:
     """Return the Triton images that a service's pods are made with."""
-    templates = [s["spec"]["template"]["spec"]["containers"][0] for s in sets(place, name)]
-    return {t["image"] for t in templates}
+    return {t["image"] for t in tritons(place, name)}
+
+
+def arguments(place: Scratch, name: str) -> list[str]:
+    """Return the arguments that a service's only Triton is started with."""
+    (triton,) = tritons(place, name)
+    return list(triton["args"])
+
+
+def tritons(place: Scratch, name: str) -> list[Object]:
+    """Return the Triton containers of a service's templates."""
+    return [s["spec"]["template"]["spec"]["containers"][0] for s in sets(place, name)]
 
 
 def await_decisions(place: Scratch, name: str) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Iterable
 from typing import Annotated
 
 import typer
@@ -40,6 +41,16 @@ def run_command(
     triton_image: Annotated[
         str, typer.Option(help="for services that name none in spec.triton.image")
     ] = TRITON_IMAGE,
+    triton_arg: Annotated[
+        list[str] | None,
+        typer.Option(help="an argument of Triton, before those of spec.triton.args; repeatable"),
+    ] = None,
+    triton_env: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="a variable of model pods, NAME=VALUE, unless podTemplate.env has it; repeatable"
+        ),
+    ] = None,
     fetch_image: Annotated[
         str, typer.Option(help="the Conch image, whose `conch fetch` brings models into pods")
     ] = CONCH_IMAGE,
@@ -82,7 +93,12 @@ def run_command(
     for other in ("kopf", "aiohttp.access"):  # the latter tells of each probe
         logging.getLogger(other).setLevel(logging.WARNING)
     settings = Settings(
-        images=Images(triton=triton_image, conch=fetch_image),
+        images=Images(
+            triton=triton_image,
+            conch=fetch_image,
+            triton_args=tuple(triton_arg or ()),
+            triton_env=variables(triton_env or ()),
+        ),
         prometheus_url=prometheus_url,
         lease_namespace=lease_namespace,
         lease_name=lease_name,
@@ -97,6 +113,17 @@ def run_command(
     except* Exception as group:
         logging.getLogger("conch").exception("ended: %s", "; ".join(map(str, group.exceptions)))
         sys.exit(1)
+
+
+def variables(texts: Iterable[str]) -> dict[str, str]:
+    """Return what ``NAME=VALUE`` texts set. Raises typer.BadParameter where one is none."""
+    found = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not (name and equals):
+            raise typer.BadParameter(f"{text!r} is not of the form NAME=VALUE")
+        found[name] = value
+    return found
 
 
 def main() -> None:

@@ -1,13 +1,14 @@
 """What the pods of one revision depend on, kept so that they can be made again at any time.
 
-A revision is a digest of what users wrote. Images that the installation chose are kept in the
-snapshot but are no part of the digest, so that an upgrade of Conch makes no new revision.
+A revision is a digest of what users wrote. What the installation chose (images, arguments and
+environment of Triton) is kept in the snapshot but is no part of the digest, so that an upgrade of
+Conch, or another default, makes no new revision.
 """
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from conch.api.base import KubeModel
@@ -22,10 +23,14 @@ _MEASURED = ("accuracy", "profile")
 
 @dataclass(frozen=True)
 class Images:
-    """The images of the installation, used where a service names none."""
+    """What the installation runs: its images, where a service names none, and Triton's settings."""
 
     triton: str
     conch: str
+    triton_args: tuple[str, ...] = ()
+    """Before the service's own: of two, Triton takes the last."""
+    triton_env: Mapping[str, str] = field(default_factory=dict)
+    """Where the service does not set a variable of that name."""
 
 
 @dataclass(frozen=True)
@@ -126,9 +131,9 @@ def snapshot(
         variant=variant.model_copy(update={"accuracy": None, "profile": {}}),
         inputs=tuple(model.inputs),
         outputs=tuple(model.outputs),
-        pod_template=spec.pod_template,
+        pod_template=_with_env(spec.pod_template, images.triton_env),
         triton_image=spec.triton.image or images.triton,
-        triton_args=tuple(spec.triton.args),
+        triton_args=(*images.triton_args, *spec.triton.args),
         fetch_image=images.conch,
         drain_seconds=spec.scaling.seconds("drain_timeout"),
         disruption=spec.disruption,
@@ -136,10 +141,17 @@ def snapshot(
     )
 
 
+def _with_env(template: PodTemplate, env: Mapping[str, str]) -> PodTemplate:
+    """Return the template with the installation's variables, where it does not set them itself."""
+    own = {e.get("name") for e in template.env}
+    more = [{"name": name, "value": env[name]} for name in sorted(env.keys() - own)]
+    return template.model_copy(update={"env": [*more, *template.env]}) if more else template
+
+
 def revision_of(spec: ModelServiceSpec, model: ModelSpec, variant: Variant) -> str:
     """Return the name of the revision: a digest over what its pods run, as users wrote it.
 
-    Scaling, placement, measured quality and the installation's images are left out.
+    Scaling, placement, measured quality and what the installation chose are left out.
     """
     parts = {
         "model": {"kind": str(spec.model.kind), "name": spec.model.name},

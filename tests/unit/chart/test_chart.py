@@ -78,6 +78,9 @@ EVERYTHING = (
     "operator.env[0].name=HTTPS_PROXY",
     "operator.env[0].value=http://proxy:3128",
     "affinity.nodeAffinity.x=y",
+    "replicas=2",
+    "triton.args={--log-verbose=1}",
+    "triton.env.LD_PRELOAD=/opt/lib.so",
     "topologySpreadConstraints[0].maxSkew=1",
     "serviceAccount.annotations.role=r",
 )
@@ -126,6 +129,32 @@ def test_defaults_are_those_of_the_command_line(helm: Path) -> None:
     assert pod_spec(rendered(helm))["containers"][0]["image"] == CONCH_IMAGE
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
     assert chart["appVersion"] == chart["version"] == __version__
+
+
+def test_triton_settings_of_the_installation_reach_the_operator(helm: Path) -> None:
+    settings = ("triton.args={--log-verbose=1,--log-info=0}", "triton.env.LD_PRELOAD=/a b.so")
+    given = arguments(rendered(helm, *settings))
+    assert [a for a in given if a.startswith("--triton-")] == [
+        f"--triton-image={TRITON_IMAGE}",
+        "--triton-arg=--log-verbose=1",
+        "--triton-arg=--log-info=0",
+        "--triton-env=LD_PRELOAD=/a b.so",
+    ]
+
+
+def test_several_operators_prefer_nodes_of_their_own_and_leave_one_by_one(helm: Path) -> None:
+    one, two = rendered(helm), rendered(helm, "replicas=2")
+    assert ("PodDisruptionBudget", "conch") not in one
+    assert "affinity" not in pod_spec(one)
+    labels = two["Deployment", "conch"]["spec"]["selector"]["matchLabels"]
+    budget = two["PodDisruptionBudget", "conch"]["spec"]
+    assert (budget["maxUnavailable"], budget["selector"]) == (1, {"matchLabels": labels})
+    (term,) = pod_spec(two)["affinity"]["podAntiAffinity"][
+        "preferredDuringSchedulingIgnoredDuringExecution"
+    ]
+    assert term["podAffinityTerm"]["labelSelector"] == {"matchLabels": labels}
+    own = rendered(helm, "replicas=2", "affinity.nodeAffinity.x=y")
+    assert pod_spec(own)["affinity"] == {"nodeAffinity": {"x": "y"}}
 
 
 def test_a_digest_goes_before_the_tag(helm: Path) -> None:
@@ -253,6 +282,8 @@ REFUSED = [
     ("sources.filePrefixes={models}", "at '/sources/filePrefixes/0': 'models' does not match"),
     ("image.pullPolicy=Sometimes", "at '/image/pullPolicy': value must be one of"),
     ("podMonitor.interval=5", "at '/podMonitor/interval': got number, want string"),
+    ("triton.args={log-verbose=1}", "at '/triton/args/0': 'log-verbose=1' does not match"),
+    ("triton.env=A=b", "at '/triton/env': got string, want object"),
     ("image.digest=abc", "at '/image/digest': 'abc' does not match"),
     ("serviceAccount.create=false", "Give serviceAccount.name"),
 ]

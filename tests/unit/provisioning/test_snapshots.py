@@ -9,6 +9,9 @@ from conch.api.service import Disruption
 from conch.provisioning.snapshot import Images, Snapshot
 from tests.kit.rendering import IMAGES, example, service_spec
 
+SET = Images("t", "c", triton_args=("--log-info=0",), triton_env={"B": "2", "A": "1"})
+"""An installation with settings of its own for Triton."""
+
 
 def test_a_revision_stays_the_same_over_versions_of_conch() -> None:
     # A change of this value would make every service of every user roll at an upgrade.
@@ -36,6 +39,7 @@ def test_what_pods_run_makes_a_new_revision(change: dict[str, Any]) -> None:
     "change",
     [
         {"images": Images(triton="example.com/triton:2", conch="example.com/conch:2")},
+        {"images": SET},
         {"variant": {"accuracy": {"metric": "top1", "value": 0.5}}},
         {"variant": {"profile": {"T4": {"fixedMs": 1, "perItemMs": 2}}}},
         {"variant": {"instances": 1, "resources": {}}},  # the defaults, written out
@@ -102,3 +106,18 @@ def test_the_services_own_image_wins_over_the_installations() -> None:
     snapshot = example(spec={"triton": {"image": "example.com/triton:9"}})
     assert snapshot.triton_image == "example.com/triton:9"
     assert snapshot.fetch_image == IMAGES.conch
+
+
+def test_the_installations_arguments_come_before_the_services() -> None:
+    snapshot = example(images=SET, spec={"triton": {"args": ["--log-info=1"]}})
+    assert snapshot.triton_args == ("--log-info=0", "--log-info=1")
+
+
+def test_the_services_environment_wins_over_the_installations() -> None:
+    own = {"name": "B", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}
+    snapshot = example(images=SET, spec={"podTemplate": {"env": [own]}})
+    assert snapshot.pod_template.env == [{"name": "A", "value": "1"}, own]
+
+
+def test_another_default_leaves_a_stored_revision_as_it_was() -> None:
+    assert _stored(example(images=SET)) == example(images=SET) != example()
