@@ -14,6 +14,8 @@ class SourceError(Exception):
     """The files are not there or not the right ones; the message is a sentence for people."""
 
     failure = Failure.SOURCE_UNAVAILABLE
+    final = True
+    """Whether the same attempt would fail again at once: what is wrong must be put right first."""
 
     def __str__(self) -> str:
         """Return the one line from which the operator reads its reason."""
@@ -23,6 +25,16 @@ class SourceError(Exception):
 
 class SourceUnavailableError(SourceError):
     """The files can't be read, downloaded or unpacked."""
+
+
+class SourceUnreachableError(SourceUnavailableError):
+    """The server did not answer as it should for as long as was waited; it may later."""
+
+    final = False
+
+
+class SourceChangedError(SourceUnreachableError):
+    """The files were changed while they were downloaded."""
 
 
 class ChecksumMismatchError(SourceError):

@@ -1,0 +1,1 @@
+"""Where downloads come from: one module a protocol, imported only where a source needs it."""
