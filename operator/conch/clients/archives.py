@@ -11,6 +11,8 @@ from conch.clients.source_errors import SourceUnavailableError
 
 _TAR = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 _ZIP = (".zip",)
+_WHITEOUT = ".wh."
+_OPAQUE = ".wh..wh..opq"
 _UNIX_MODE_SHIFT = 16
 _LINK_TYPE = 0o120000
 _TYPE_MASK = 0o170000
@@ -39,6 +41,41 @@ def unpack(archive: Path, target: Path) -> None:
         if type(error).__module__ not in ("zlib", "_lzma", "lzma"):
             raise
         raise SourceUnavailableError(f"{archive.name} can't be unpacked: {error}") from error
+
+
+def unpack_layer(archive: Path, target: Path) -> None:
+    """Lay the content of a layer of an OCI image over the directory ``target``.
+
+    A name that begins with .wh. removes what lower layers have of that name. Raises
+    SourceUnavailableError, as ``unpack`` does.
+    """
+    try:
+        for name, stream in _tar_members(archive):
+            path = _inside(target, name)
+            if path.name == _OPAQUE:
+                _emptied(path.parent)
+            elif path.name.startswith(_WHITEOUT):
+                _removed(path.with_name(path.name.removeprefix(_WHITEOUT)))
+            else:
+                _write(path, stream)
+    except _BROKEN as error:
+        raise SourceUnavailableError(f"layer {archive.name} can't be unpacked: {error}") from error
+    except Exception as error:
+        if type(error).__module__ not in ("zlib", "_lzma", "lzma"):
+            raise
+        raise SourceUnavailableError(f"layer {archive.name} can't be unpacked: {error}") from error
+
+
+def _emptied(folder: Path) -> None:
+    for path in folder.iterdir() if folder.is_dir() else ():
+        _removed(path)
+
+
+def _removed(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _tar_members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:

@@ -11,8 +11,10 @@ as what they point to; names that begin with ``..`` (which ConfigMap volumes hol
 
 import hashlib
 import os
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, Protocol, cast
 
 
 def digest_of(path: Path) -> str:
@@ -51,3 +53,55 @@ def _directory(path: Path) -> str:
 def _file(path: Path) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+class _Sum(Protocol):
+    def update(self, data: bytes, /) -> object: ...
+
+    def hexdigest(self) -> str: ...
+
+
+class _Crc32:
+    def __init__(self) -> None:
+        self.value = 0
+
+    def update(self, data: bytes, /) -> None:
+        self.value = zlib.crc32(data, self.value)
+
+    def hexdigest(self) -> str:
+        return f"{self.value:08x}"
+
+
+class _Crc32c:
+    def __init__(self) -> None:
+        import google_crc32c  # noqa: PLC0415  # only Google's storage and S3 use it
+
+        self.sum: Any = cast("Any", google_crc32c).Checksum()
+
+    def update(self, data: bytes, /) -> None:
+        self.sum.update(data)
+
+    def hexdigest(self) -> str:
+        return str(self.sum.digest().hex())
+
+
+def checksum_of(path: Path, algorithm: str) -> str:
+    """Return the checksum of a file by an algorithm that a protocol uses, in hexadecimal.
+
+    Those are sha256, sha512, md5, crc32, crc32c, and git, which is that of a blob. Raises OSError.
+    """
+    total = _sum(path, algorithm)
+    with path.open("rb") as stream:
+        while chunk := stream.read(1 << 20):
+            total.update(chunk)
+    return total.hexdigest()
+
+
+def _sum(path: Path, algorithm: str) -> _Sum:
+    if algorithm == "crc32":
+        return _Crc32()
+    if algorithm == "crc32c":
+        return _Crc32c()
+    if algorithm == "git":
+        return hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
+    return hashlib.new(algorithm, usedforsecurity=False)

@@ -9,14 +9,18 @@ import hashlib
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from conch.clients.archives import is_archive, unpack
 from conch.clients.checksums import digest_of, files_below
 from conch.clients.node_cache import CacheUnavailableError, Entry, Filled, NodeCache
 from conch.clients.remotes.base import Place
-from conch.clients.source_errors import ChecksumMismatchError, SourceUnavailableError
+from conch.clients.source_errors import ChecksumMismatchError, SourceError, SourceUnavailableError
+
+if TYPE_CHECKING:
+    from conch.clients.remotes.listed import Fingerprint
 
 CONFIG_FILE = "config.pbtxt"
 FIRST_VERSION = "1"
@@ -59,42 +63,31 @@ class Fetched:
 
 def fetch(request: Request) -> Fetched:
     """Fill the repository with the model. Raises SourceError; what was there before is replaced."""
-    target = request.repository / request.model
-    work = request.repository / _WORK
+    target, work = request.repository / request.model, request.repository / _WORK
+    keep = False
     try:
-        for stale in (target, work):
-            shutil.rmtree(stale, ignore_errors=True)
+        shutil.rmtree(target, ignore_errors=True)
         return _fetch(request, target, work)
+    except SourceError as error:
+        keep = not error.final
+        raise
     except OSError as error:
         raise SourceUnavailableError(f"{_shown(request)}: {_said(error)}") from error
+    except BaseException:  # told to end: who comes next goes on
+        keep = True
+        raise
     finally:
-        shutil.rmtree(work, ignore_errors=True)
+        if not (keep and _has_part(work)):
+            shutil.rmtree(work, ignore_errors=True)
 
 
-def fingerprint(request: Request) -> str | None:
-    """Return 64 hexadecimal digits that stand for what a source holds now, downloading nothing.
-
-    Two requests with the same fingerprint download the same files under the same names. None
-    where that can't be told: mounted sources, servers that give no version. A given sha256 is
-    taken at its word, without asking the server. Raises SourceError where the source can't be
-    reached or used.
-    """
-    if request.source_dir is not None:
-        return None
-    name = PurePosixPath(unquote(urlsplit(request.uri).path)).name
-    if request.sha256 is not None:
-        return _digest("sha256", request.sha256, name)
-    from conch.clients.remotes.listed import listed  # noqa: PLC0415  # imports what it needs
-
-    identity = listed(_place(request))[1].identity
-    return identity and _digest("listing", identity, name)
+def _has_part(work: Path) -> bool:
+    """Return whether a download has left something that can be gone on with."""
+    return next((work / ".parts").glob("*"), None) is not None
 
 
-def _digest(*parts: str) -> str:
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
-
-
-def _place(request: Request) -> Place:
+def place_of(request: Request) -> Place:
+    """Return where a request's download is, for ``conch.clients.remotes``."""
     return Place(
         uri=request.uri,
         endpoint=request.endpoint,
@@ -111,12 +104,13 @@ def _fetch(request: Request, target: Path, work: Path) -> Fetched:
         if entry is not None:
             fetched = _laid_out(request, entry.source, target, _link, entry.sha256)
             return replace(fetched, cached=entry.hit)
-        work.mkdir(parents=True)
+        work.mkdir(parents=True, exist_ok=True)
         filled = _downloaded(request, work)
         return _laid_out(request, filled.source, target, _move, filled.sha256)
     place = _copy if urlsplit(request.uri).scheme == "configmap" else _link
     found = _checked(request, mounted)
     if mounted.is_file() and is_archive(mounted.name):
+        shutil.rmtree(work, ignore_errors=True)
         unpack(mounted, work / "unpacked")
         mounted, place = _top(work / "unpacked"), _move
     return _laid_out(request, mounted, target, place, found)
@@ -145,18 +139,20 @@ def _content(request: Request) -> str | None:
     """Return what names the bytes of the source; None where nothing does."""
     if request.sha256:
         return f"sha256:{request.sha256}"
-    from conch.clients.fingerprints import fingerprint  # noqa: PLC0415  # slow to import
-
-    found = fingerprint(request.uri, request.credentials)
+    found = _fingerprint(request)
     return found.text if found else None
 
 
 def _size(request: Request) -> int | None:
     """Return how many bytes will come, where the source tells."""
-    from conch.clients.fingerprints import fingerprint  # noqa: PLC0415  # slow to import
-
-    found = fingerprint(request.uri, request.credentials)
+    found = _fingerprint(request)
     return found.size if found else None
+
+
+def _fingerprint(request: Request) -> "Fingerprint | None":
+    from conch.clients.remotes.listed import fingerprint  # noqa: PLC0415  # slow to import
+
+    return fingerprint(place_of(request))
 
 
 def _key(request: Request, content: str) -> str:
@@ -180,10 +176,10 @@ def _downloaded(request: Request, folder: Path) -> Filled:
     """Download into a folder that is there; check and unpack what came."""
     from conch.clients.downloads import download  # noqa: PLC0415  # slow to import, and rarely needed
 
-    source = folder / _base_name(request)
-    download(request.uri, source, credentials=request.credentials)
+    source = download(place_of(request), folder, say=request.say)
     found = _checked(request, source)
-    if is_archive(source.name):
+    if source.is_file() and is_archive(source.name):
+        shutil.rmtree(folder / "unpacked", ignore_errors=True)
         unpack(source, folder / "unpacked")
         source.unlink()
         source = _top(folder / "unpacked")

@@ -82,12 +82,15 @@ class Remote(Protocol):
         """Return in words for people what an answer other than success means."""
 
 
-def identity_of(files: Sequence[RemoteFile]) -> str | None:
-    """Return a digest of names, sizes and versions, None where one has no version."""
+def identity_of(files: Sequence[RemoteFile], *, where: str) -> str | None:
+    """Return a digest of names, sizes and versions; None where one has no version.
+
+    ``where`` tells servers apart: versions of two of them may be alike by chance.
+    """
     if not files or any(f.version is None or f.size is None for f in files):
         return None
     rows = sorted((f.path, f.size, f.version) for f in files)
-    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([where, rows]).encode()).hexdigest()
 
 
 def public(uri: str) -> str:

@@ -17,6 +17,7 @@ from conch.clients.remotes.web import (
     secret_keys,
     secret_value,
 )
+from conch.clients.source_errors import SourceChangedError
 
 _FALLBACK_NAME = "download"
 
@@ -36,7 +37,7 @@ class HttpFile:
         name = PurePosixPath(unquote(urlsplit(self.uri).path)).name or _FALLBACK_NAME
         size, version = self._probe()
         file = RemoteFile(name, key=self.uri, size=size, version=version)
-        return Listing((file,), is_file=True, identity=identity_of([file]))
+        return Listing((file,), is_file=True, identity=identity_of([file], where=self.uri))
 
     def _probe(self) -> tuple[int | None, str | None]:
         with ask(
@@ -47,9 +48,13 @@ class HttpFile:
             return _size(r), _version(r)
 
     def get(self, file: RemoteFile, headers: Mapping[str, str]) -> requests.Response:
-        """Ask for the file; a part of it only as long as it is the same version."""
+        """Ask for the file, or a part of it. Raises SourceChangedError where it is another one now."""
         same = {"If-Range": file.version} if file.version and "Range" in headers else {}
-        return ask(self.session, "GET", self.uri, headers={**headers, **same}, uri=self.shown)
+        answer = ask(self.session, "GET", self.uri, headers={**headers, **same}, uri=self.shown)
+        if answer.ok and _version(answer) != file.version:
+            answer.close()
+            raise SourceChangedError(f"{self.shown}: was changed meanwhile")
+        return answer
 
     def refused(self, status: int, reason: str) -> str:
         """Return what the answer means."""
