@@ -1,74 +1,74 @@
-"""``conch fetch``, which the init container of each pod runs, and ``conch digest``.
+"""``conch fetch``, which the init container of each pod runs.
 
-Imports little: it runs on the replica's share of a CPU, before the model can load.
+Imports little, and so no typer: it runs on the replica's share of a CPU, before the model can load.
+What the node's cache needs comes by the environment, which an older Conch's fetch doesn't mind.
 """
 
+import argparse
+import os
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import NoReturn
 
-import typer
-
-from conch.clients.checksums import digest_of
+from conch.clients.node_cache import NodeCache
 from conch.clients.source_errors import SourceError
-from conch.clients.sources import Request, fetch
+from conch.clients.sources import Fetched, Request, fetch
 
+CACHE, POD_NAME, POD_UID = "CONCH_CACHE", "CONCH_POD_NAME", "CONCH_POD_UID"
+"""Where the node's cache is in the pod (unset or empty: none), and who reads from it."""
 _TERMINATION_LOG = Path("/dev/termination-log")
 _FAILED = 1
 _TERMINATED = 143
 
 
-def fetch_command(
-    *,
-    uri: Annotated[str, typer.Option(help="where the files come from; shown in messages")],
-    model: Annotated[str, typer.Option(help="the model's name in Triton")],
-    repository: Annotated[Path, typer.Option(help="the model repository to fill")],
-    config: Annotated[
-        Path | None, typer.Option(help="config.pbtxt, used where the source has none")
-    ] = None,
-    sha256: Annotated[
-        str | None, typer.Option(help="as `conch digest` prints it; unset: unchecked")
-    ] = None,
-    source_dir: Annotated[
-        Path | None, typer.Option(help="where the source is mounted; unset: download the URI")
-    ] = None,
-    credentials: Annotated[
-        Path | None, typer.Option(help="directory with token, or username and password")
-    ] = None,
-    file_name: Annotated[
-        str | None, typer.Option(help="what a source of a single file is called in the model")
-    ] = None,
-) -> None:
-    """Fetch a model's files into a Triton model repository."""
+def fetch_command(words: Sequence[str]) -> None:
+    """Fetch a model's files into a Triton model repository; ends with an error where it can't."""
     # As process 1 of its container it would otherwise not hear that the pod is deleted.
     signal.signal(signal.SIGTERM, _terminated)
     started = time.monotonic()
-    request = Request(
-        uri=uri,
-        model=model,
-        repository=repository,
-        config=config,
-        sha256=sha256,
-        source_dir=source_dir,
-        credentials=credentials,
-        file_name=file_name,
-    )
+    given = _parser().parse_args(words)
+    request = Request(**vars(given), cache=_cache(), say=_say)
     try:
         fetched = fetch(request)
     except SourceError as error:
         _fail(str(error))
-    seconds = time.monotonic() - started
+    print(_told(request, fetched, time.monotonic() - started))
+
+
+def _parser() -> argparse.ArgumentParser:
+    """Return the options, each of them a field of Request."""
+    parser = argparse.ArgumentParser(
+        "conch fetch", description="Fetch a model's files into a Triton model repository."
+    )
+    add = parser.add_argument
+    add("--uri", required=True, help="where the files come from; shown in messages")
+    add("--model", required=True, help="the model's name in Triton")
+    add("--repository", required=True, type=Path, help="the model repository to fill")
+    add("--config", type=Path, help="config.pbtxt, used where the source has none")
+    add("--sha256", help="as `conch digest` prints it; unset: unchecked")
+    add("--source-dir", type=Path, help="where the source is mounted; unset: download the URI")
+    add("--credentials", type=Path, help="directory with token, or username and password")
+    add("--file-name", help="what a source of a single file is called in the model")
+    return parser
+
+
+def _cache() -> NodeCache | None:
+    root, name, uid = (os.environ.get(key) for key in (CACHE, POD_NAME, POD_UID))
+    return NodeCache(Path(root), f"{name}_{uid}") if root and name and uid else None
+
+
+def _told(request: Request, fetched: Fetched, seconds: float) -> str:
+    way = {None: "", False: ", kept in the node's cache", True: " from the node's cache"}
+    what = f"{request.model}: {fetched.files} files, {fetched.size} bytes"
     checked = "sha256 as wanted" if fetched.sha256 else "no sha256 given"
-    print(f"{model}: {fetched.files} files, {fetched.size} bytes in {seconds:.1f} s, {checked}")
+    return f"{what}{way[fetched.cached]} in {seconds:.1f} s, {checked}"
 
 
-def digest_command(
-    path: Annotated[Path, typer.Argument(help="a file or directory", exists=True)],
-) -> None:
-    """Print the sha256 of a model's file or directory, for spec.variants[].source.sha256."""
-    print(digest_of(path))
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _terminated(_signal: int, _frame: object) -> NoReturn:
@@ -80,4 +80,4 @@ def _fail(line: str) -> NoReturn:
     print(line, file=sys.stderr)
     if _TERMINATION_LOG.exists():
         _TERMINATION_LOG.write_text(line)
-    raise typer.Exit(_FAILED)
+    sys.exit(_FAILED)

@@ -8,7 +8,9 @@ from typing import Annotated
 import typer
 
 from conch import __version__
-from conch.cli.fetch import digest_command, fetch_command
+from conch.cli.cache import cache_command
+from conch.cli.digest import digest_command
+from conch.cli.fetch import fetch_command
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -16,11 +18,21 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Conch, a Kubernetes operator for model services.",
 )
-app.command("fetch")(fetch_command)
 app.command("digest")(digest_command)
+app.command("cache")(cache_command)
 
 TRITON_IMAGE = "nvcr.io/nvidia/tritonserver:24.10-py3"
 CONCH_IMAGE = f"ghcr.io/conch-dev/conch:{__version__}"
+
+
+@app.command(
+    "fetch",
+    add_help_option=False,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)
+def fetch_words(context: typer.Context) -> None:
+    """Fetch a model's files into a Triton model repository."""
+    fetch_command(context.args)
 
 
 @app.command("version")
@@ -126,10 +138,5 @@ def variables(texts: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def main() -> None:
-    """Run the command line."""
-    app()
-
-
 if __name__ == "__main__":
-    main()
+    app()

@@ -10,7 +10,7 @@ from kubernetes.aio.config.config_exception import ConfigException
 from conch import __version__
 from conch.api.names import ANNOTATION_PAUSED
 from conch.cli import plugin_view as view
-from conch.cli.fetch import digest_command
+from conch.cli.digest import digest_command
 from conch.cli.plugin_detach import ANNOTATION_DETACHED, Change, Detaching, annotate
 from conch.cli.plugin_explain import Explanation, explain, is_paused
 from conch.cli.plugin_read import Reading, events_of, read

@@ -4,7 +4,7 @@ Below it lies one directory for each source, named by its key::
 
     KEY/lock         held by whoever fills, uses or evicts it; its time says when it was used last
     KEY/users/POD    one file for each pod that reads the tree; the agent evicts none that lives
-    KEY/work/        a tree on its way; a leftover of a crash is thrown away
+    KEY/work/        a tree on its way; who comes after a crash goes on with it or throws it away
     KEY/tree/        a complete tree: files/, and the seal that tells what they were
 
 A tree comes into being by one rename, after all of it was written to the disk. The seal holds
@@ -31,7 +31,8 @@ from pathlib import Path
 
 from conch.clients.source_errors import SourceError
 
-LOCK, USERS, WORK, TREE, FILES, SEAL = "lock", "users", "work", "tree", "files", "seal.json"
+LOCK, USERS, WORK, TREE = "lock", "users", "work", "tree"
+FILES, SEAL, BOOT = "files", "seal.json", "boot"
 LIMITS = ".limits.json"
 """Written by the agent beside the keys: what a single tree may take, and what must stay free."""
 
@@ -117,9 +118,10 @@ class NodeCache:
         *,
         size: Callable[[], int | None] = _unknown,
     ) -> Entry:
-        """Return the tree of ``key``; ``fill`` fetches it into a new directory where it isn't there.
+        """Return the tree of ``key``; where it isn't there, ``fill`` fetches it into a directory.
 
-        ``size`` tells how many bytes will come, where known. Raises CacheUnavailableError, and whatever
+        That may hold what an earlier one, who was cut off, left of the same source. ``size`` tells
+        how many bytes will come, where known. Raises CacheUnavailableError, and whatever
         SourceError ``fill`` raises for reasons of the source.
         """
         try:
@@ -192,17 +194,16 @@ class NodeCache:
         beat: Callable[[], None],
     ) -> Entry:
         entry = self.root / key
-        for old in (entry / WORK, entry / TREE):
-            shutil.rmtree(old, ignore_errors=True)
+        shutil.rmtree(entry / TREE, ignore_errors=True)
         self._check_room(size() or 0)
-        files = entry / WORK / FILES
-        files.mkdir(parents=True)
+        files = _begun(entry / WORK)
         try:
             with _beating(beat):
                 filled = fill(files)
                 _publish(entry, filled)
-        except BaseException:
-            shutil.rmtree(entry / WORK, ignore_errors=True)
+        except (SourceError, OSError) as error:
+            if _is_disk_fault(error) or (isinstance(error, SourceError) and error.final):
+                shutil.rmtree(entry / WORK, ignore_errors=True)
             raise
         self._mark(key)
         source = entry / TREE / FILES / filled.source.relative_to(files)
@@ -263,6 +264,26 @@ def seals_of(files: Path) -> Seals:
                 facts.st_ctime_ns,
             ]
     return found
+
+
+def _begun(work: Path) -> Path:
+    """Return the directory to fetch into, with what an earlier one left in this boot of the node.
+
+    What was written before the node went down need not have reached the disk.
+    """
+    boot = _boot()
+    try:
+        if (work / BOOT).read_text() != boot:
+            shutil.rmtree(work)
+    except OSError:
+        shutil.rmtree(work, ignore_errors=True)
+    (work / FILES).mkdir(parents=True, exist_ok=True)
+    (work / BOOT).write_text(boot)
+    return work / FILES
+
+
+def _boot() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text()
 
 
 def _publish(entry: Path, filled: Filled) -> None:

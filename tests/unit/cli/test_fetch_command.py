@@ -80,7 +80,7 @@ def test_a_fetch_ends_when_its_pod_is_deleted(tmp_path: Path) -> None:
         port = server.getsockname()[1]
         words = [f"--uri=http://127.0.0.1:{port}/m", "--model=m", f"--repository={tmp_path}"]
         with subprocess.Popen(
-            [sys.executable, "-m", "conch.cli.main", "fetch", *words],
+            [sys.executable, "-m", "conch.cli.entry", "fetch", *words],
             env={"PYTHONPATH": str(ROOT), "NO_PROXY": "*"},
         ) as fetching:
             connection, _ = server.accept()
