@@ -8,9 +8,11 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit, urlunsplit
+
+from conch.clients.source_errors import SourceUnavailableError
 
 if TYPE_CHECKING:
     import requests
@@ -78,8 +80,19 @@ class Remote(Protocol):
     def get(self, file: RemoteFile, headers: Mapping[str, str]) -> "requests.Response":
         """Ask for a file, or for the range that ``headers`` name; the answer streams."""
 
-    def refused(self, status: int, reason: str) -> str:
+    def refused(self, response: "requests.Response") -> str:
         """Return in words for people what an answer other than success means."""
+
+    def checksum(self, file: RemoteFile) -> Checksum | None:
+        """Return what the bytes of a file, which is here now, should give; None where unknown."""
+
+
+def safe(path: str) -> str:
+    """Return a path as a server gives it. Raises SourceUnavailableError where it leads out."""
+    parts = PurePosixPath(path).parts
+    if not parts or parts[0] == "/" or ".." in parts:
+        raise SourceUnavailableError(f"the source holds {path!r}, which leads out of it")
+    return path
 
 
 def identity_of(files: Sequence[RemoteFile], *, where: str) -> str | None:

@@ -204,7 +204,7 @@ class Downloading:
 
     def _finish(self, partial: Partial) -> None:
         """Check the bytes of a file against what the protocol says of them."""
-        wanted = partial.file.checksum
+        wanted = self.remote.checksum(partial.file)
         if wanted is not None:
             found = checksum_of(partial.path, wanted.algorithm)
             if found != wanted.value:

@@ -12,7 +12,10 @@ def listed(place: Place, patience: Patience | None = None) -> tuple[Remote, List
     """Return a source and what it holds now. Raises SourceError."""
 
     def attempt() -> tuple[Remote, Listing]:
-        remote = _remote(place)
+        try:
+            remote = _remote(place)
+        except ValueError as error:  # a URI that can't be read
+            raise SourceUnavailableError(str(error)) from error
         return remote, remote.listing()
 
     return patiently(attempt, uri=public(place.uri), patience=patience or Patience())
@@ -45,6 +48,22 @@ def _remote(place: Place) -> Remote:
     """Return the source; imports only what its protocol needs, which may take a second of a CPU."""
     # ruff: noqa: PLC0415
     match urlsplit(place.uri).scheme:
+        case "s3":
+            from conch.clients.remotes.s3 import S3Objects
+
+            return S3Objects(place)
+        case "gs":
+            from conch.clients.remotes.gs import GoogleObjects
+
+            return GoogleObjects(place)
+        case "hf":
+            from conch.clients.remotes.hf import HubFilesOf
+
+            return HubFilesOf(place)
+        case "oci":
+            from conch.clients.remotes.oci import Artifact
+
+            return Artifact(place)
         case "http" | "https":
             from conch.clients.remotes.over_http import HttpFile
 

@@ -7,7 +7,7 @@ from urllib.parse import unquote, urlsplit
 
 import requests
 
-from conch.clients.remotes.base import Listing, Place, RemoteFile, identity_of, public
+from conch.clients.remotes.base import Checksum, Listing, Place, RemoteFile, identity_of, public
 from conch.clients.remotes.web import (
     answered,
     ask,
@@ -56,9 +56,13 @@ class HttpFile:
             raise SourceChangedError(f"{self.shown}: was changed meanwhile")
         return answer
 
-    def refused(self, status: int, reason: str) -> str:
+    def refused(self, response: requests.Response) -> str:
         """Return what the answer means."""
-        return answered(status, reason)
+        return answered(response)
+
+    def checksum(self, file: RemoteFile) -> Checksum | None:
+        """Return nothing: the protocol has none that servers agree on."""
+        return file.checksum
 
 
 def _authorize(session: requests.Session, place: Place) -> None:

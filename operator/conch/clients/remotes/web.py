@@ -21,6 +21,8 @@ READ_SECONDS = 60.0
 AUTHORITY = "ca.crt"
 """The key of a Secret that holds the authority of the server's certificate."""
 _CONNECTIONS = 32
+_TOLD = 4096
+_SERVERS_FAULT = HTTPStatus.INTERNAL_SERVER_ERROR
 _PASSING = (
     HTTPStatus.REQUEST_TIMEOUT,
     HTTPStatus.TOO_EARLY,
@@ -138,25 +140,35 @@ def ask(
 
 
 def check(
-    response: requests.Response, *, uri: str, refused: Callable[[int, str], str]
+    response: requests.Response, *, uri: str, refused: Callable[[requests.Response], str]
 ) -> requests.Response:
     """Return an answer that is a success.
 
     Raises PassingError where it is worth to ask again, else SourceUnavailableError in the words
-    of ``refused``, which gets the status and its name.
+    of ``refused``.
     """
     if response.ok:
         return response
-    status, reason = response.status_code, response.reason
-    response.close()
-    if status in _PASSING or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        raise PassingError(answered(status, reason), wait=retry_after(response))
-    raise SourceUnavailableError(f"{uri}: {refused(status, reason)}")
+    try:
+        if response.status_code in _PASSING or response.status_code >= _SERVERS_FAULT:
+            raise PassingError(answered(response), wait=retry_after(response))
+        raise SourceUnavailableError(f"{uri}: {refused(response)}")
+    finally:
+        response.close()
 
 
-def answered(status: int, reason: str) -> str:
+def answered(response: requests.Response) -> str:
     """Return the plain words for an answer."""
-    return f"the server answered {status} {reason}".rstrip()
+    return f"the server answered {response.status_code} {response.reason}".rstrip()
+
+
+def told(response: requests.Response) -> str:
+    """Return the beginning of an answer's text; empty where it can't be read."""
+    try:
+        text: bytes = response.raw.read(_TOLD, decode_content=True)
+        return text.decode(errors="replace")
+    except CUT:
+        return ""
 
 
 def retry_after(response: requests.Response) -> float:
