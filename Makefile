@@ -11,7 +11,7 @@ SIDE_BY_SIDE ?= -n 3 --dist loadfile --no-loadscope-reorder
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help install lint format crds docs test test-unit test-control-plane test-e2e demo \
+.PHONY: help install lint format crds docs test test-unit test-control-plane test-e2e sweep demo \
 	bench-main-job cluster cluster-down cluster-status clean
 
 help: ## Show these targets
@@ -67,6 +67,9 @@ test-unit: install ## Run units and properties: no cluster, no root
 test-control-plane: install ## Run tests against a real API server with simulated nodes
 	@echo "== Control plane: a real API server, simulated nodes"
 	@$(PYTEST) -q $(SIDE_BY_SIDE) tests/control_plane || { echo "Control-plane tests failed: see above." >&2; exit 1; }
+
+sweep: install ## Kill the operator at every write of every scenario (20 minutes; the tests take a share a day)
+	@CONCH_SWEEP_SHARE=1 $(PYTEST) -q tests/control_plane/test_crash_sweep.py
 
 test-e2e: install ## Run tests on real kubelets with real Triton: the local cluster, or KUBECONFIG's
 	@echo "== End to end: real kubelets, real Triton"

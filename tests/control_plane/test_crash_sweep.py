@@ -4,35 +4,63 @@ Real API server, controllers and scheduler; nodes and pods are simulated.
 """
 
 import contextlib
-import sys
+import os
 from collections.abc import Iterator
 
 import pytest
 
-from tests.kit.scenario import in_use
-from tests.kit.sweep import Lane, lane, sweep, undisturbed
+from conch.clients.clock import SystemClock
+from tests.kit.fleet import Place
+from tests.kit.report import PROPERTY, Recorder
+from tests.kit.scenario import LIVES, in_use
+from tests.kit.sweep import Death, Expected, Lane, every_point, lane, sweep, undisturbed
+
+LANES, PLACES = 2, 6
+"""Services live side by side: each waits more than it works."""
+SHARE = int(os.environ.get("CONCH_SWEEP_SHARE", "5"))
+"""Each run sweeps one of so many points; 1 sweeps all of them (`make sweep`). An odd number takes
+deaths before and after a write in turns."""
+TODAY = int(os.environ.get("CONCH_SWEEP_PART") or SystemClock().wall() // 86400)
+"""Which ones: those of the day; the closing lines tell, so that a run can be repeated."""
 
 
 @pytest.fixture(scope="module")
-def lanes(simulated_lane: Lane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Lane]]:
-    """Three of them: each waits more than it works, so that they fit on two cores."""
+def lanes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Lane]]:
+    places = tuple(Place(f"place-{number}") for number in range(PLACES))
     with contextlib.ExitStack() as stack:
-        others = [stack.enter_context(lane(tmp_path_factory.mktemp("lane"))) for _ in range(2)]
-        yield [simulated_lane, *others]
+        directories = [tmp_path_factory.mktemp("lane") for _ in range(LANES)]
+        yield [stack.enter_context(lane(d, places=places)) for d in directories]
 
 
+@pytest.fixture(scope="module")
+def expected(lanes: list[Lane]) -> dict[str, Expected]:
+    """How each life ends undisturbed; two runs of it agree."""
+    return undisturbed(lanes, list(LIVES))
+
+
+@pytest.fixture(scope="module")
+def deaths(lanes: list[Lane], expected: dict[str, Expected]) -> list[Death]:
+    points = every_point(expected)
+    return sweep(lanes, expected, points[TODAY % SHARE :: SHARE])
+
+
+@pytest.mark.parametrize("life", LIVES)
 def test_every_write_is_a_safe_place_to_die(
-    lanes: list[Lane], capsys: pytest.CaptureFixture[str]
+    life: str,
+    expected: dict[str, Expected],
+    deaths: list[Death],
+    record_property: Recorder,
 ) -> None:
-    expected, count = undisturbed(lanes)
-    points = sweep(lanes, expected, range(1, count + 1))
-    swept = [p for p in points if p.write]
-    with capsys.disabled():
-        sys.stdout.write(f"\n{len(swept)} write points swept, {count} in the undisturbed run\n")
+    mine = [d for d in deaths if d.point.life == life]
+    swept = [d for d in mine if d.write]
+    points = 2 * expected[life].writes
+    part = f" (part {TODAY % SHARE} of {SHARE})" if SHARE > 1 else ""
+    text = f"{len(swept)} of {points} points swept{part}"
+    record_property(PROPERTY, f"crash sweep, {life}: {text}")
     # Timing moves a few writes; a sweep that misses many would show nothing.
-    assert len(swept) >= 0.9 * count
-    failed = [p for p in points if p.faults]
-    assert not failed, "\n\n".join(map(str, failed))
+    assert len(swept) >= 0.8 * points / SHARE
+    failed = [d for d in mine if d.faults]
+    assert not failed, f"{text}\n\n" + "\n\n".join(map(str, failed))
 
 
 def test_a_lost_pod_comes_back_without_the_operator(simulated_lane: Lane) -> None:

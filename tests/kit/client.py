@@ -11,6 +11,7 @@ from typing import Any, Self
 
 import requests
 import yaml
+from requests.adapters import HTTPAdapter
 
 from tests.kit.upstream import Upstream, client_pem
 
@@ -34,6 +35,8 @@ class Client:
         self._files = tempfile.TemporaryDirectory(prefix="conch-test-client-")
         self._session = requests.Session()
         self._session.trust_env = False  # a proxy of the machine is not meant for loopback
+        # Threads share it; a connection beyond the pool's would be made anew for each request.
+        self._session.mount("https://", HTTPAdapter(pool_maxsize=64))
         self._server = Upstream.from_kubeconfig(kubeconfig).server
         self._session.verify, self._session.cert = client_pem(kubeconfig, Path(self._files.name))
 
@@ -56,6 +59,13 @@ class Client:
     def get(self, path: str) -> Object:
         """Return one object, or a list."""
         return self._ask("GET", path)
+
+    def text(self, path: str) -> str:
+        """Return what is no object, such as /metrics."""
+        answer = self._session.get(self._server + path, timeout=_TIMEOUT)
+        if not answer.ok:
+            raise ApiError(answer.status_code, answer.text)
+        return answer.text
 
     def find(self, path: str) -> Object | None:
         """Return one object, or None where there is none."""
@@ -84,10 +94,11 @@ class Client:
         """Change the fields in ``body``."""
         return self._ask("PATCH", path, body, "application/merge-patch+json")
 
-    def delete(self, path: str) -> None:
+    def delete(self, path: str, *, grace_seconds: int | None = None) -> None:
         """Delete an object, its dependents in the background; it is no error if it is gone."""
+        grace = {} if grace_seconds is None else {"gracePeriodSeconds": grace_seconds}
         try:
-            self._ask("DELETE", path, {"propagationPolicy": "Background"})
+            self._ask("DELETE", path, {"propagationPolicy": "Background", **grace})
         except ApiError as error:
             if error.status != 404:
                 raise
@@ -144,7 +155,7 @@ class Watch(threading.Thread):
     def run(self) -> None:
         """Hand on event by event until the answer ends."""
         try:
-            for line in self._answer.iter_lines(chunk_size=1):
+            for line in self._answer.iter_lines(chunk_size=None):  # type: ignore[call-overload]  # as they come
                 event = json.loads(line)
                 self._see(event["type"], event["object"])
         except BaseException as error:  # noqa: BLE001 -- handed to the test's own thread

@@ -104,6 +104,25 @@ def at_write(number: int) -> Match:
     return lambda call: call.number == number
 
 
+@dataclass
+class Nth:
+    """Match the ``number``-th of the writes that are ``mine``, counted from 1; it is ``hit`` then."""
+
+    number: int
+    mine: Match
+    count: int = 0
+    hit: Call | None = None
+
+    def __call__(self, call: Call) -> bool:
+        """Count a write that is mine."""
+        if call.counts and self.mine(call):
+            self.count += 1
+            if self.count == self.number:
+                self.hit = call
+                return True
+        return False
+
+
 def on(resource: str, *verbs: str, name: str | None = None) -> Match:
     """Match calls about a resource (plural, lower case), of these verbs or of any."""
 

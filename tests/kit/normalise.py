@@ -7,13 +7,14 @@ wish and every fact, the number of pods, and how they are spread.
 import difflib
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import yaml
 
 from conch.api.names import GROUP, LABEL_MANAGED_BY, MANAGED_BY
 from tests.kit.client import Client, Object
+from tests.kit.fleet import SHARED, Place
 
 _CONCH = f"/apis/{GROUP}/v1alpha1"
 _KINDS = (
@@ -47,12 +48,17 @@ _RANDOM = "[bcdfghjklmnpqrstvwxz2456789]{5}"
 _TOKEN_VOLUME = re.compile(f"kube-api-access-{_RANDOM}")
 
 
-def state(client: Client, namespace: str) -> dict[str, list[Object]]:
-    """Return the normalised objects of a namespace, and Conch's cluster-scoped ones, by kind."""
+def state(client: Client, namespace: str, place: Place = SHARED) -> dict[str, list[Object]]:
+    """Return the normalised objects of a namespace, and Conch's cluster-scoped ones, by kind.
+
+    Of the pools, only those of a place.
+    """
     found = {}
     for kind, objects in _read(client, namespace):
         kept = (o for o in objects if (kind, o["metadata"]["name"]) not in _BUILT_IN)
-        found[kind] = sorted((normalised(o, namespace) for o in kept), key=_text)
+        if kind == "gpupools":
+            kept = (o for o in kept if o["metadata"]["name"] in place.pools)
+        found[kind] = sorted((normalised(o, namespace, place) for o in kept), key=_text)
     return {kind: objects for kind, objects in found.items() if objects}
 
 
@@ -67,10 +73,14 @@ def _read(client: Client, namespace: str) -> Iterator[tuple[str, list[Object]]]:
         yield kind, [o for o in items if namespace in json.dumps(o)]
 
 
-def normalised(item: Object, namespace: str) -> Object:
+def normalised(item: Object, namespace: str, place: Place = SHARED) -> Object:
     """Return an object without what differs from run to run."""
     name, owner = item["metadata"]["name"], item["metadata"].get("generateName")
-    result: Object = _mapped(item, _cleaner(namespace, name if owner else None, owner))
+    # A place's name ends those of its pools and nodes.
+    words = {rf"(?<![-a-z0-9]){re.escape(namespace)}(?![-a-z0-9])": "<namespace>"}
+    if place.name:
+        words[rf"(?<![a-z0-9]){re.escape(place.name)}(?![a-z0-9])"] = "<place>"
+    result: Object = _mapped(item, _cleaner(words, name if owner else None, owner))
     result["upToDate"] = _up_to_date(item)
     return result
 
@@ -82,14 +92,18 @@ def _up_to_date(item: Object) -> bool:
     return bool(observed == generation)
 
 
-def _cleaner(namespace: str, name: str | None, prefix: str | None) -> Callable[[str], str]:
-    own = re.compile(rf"(?<![-a-z0-9]){re.escape(namespace)}(?![-a-z0-9])")
+def _cleaner(
+    words: Mapping[str, str], name: str | None, prefix: str | None
+) -> Callable[[str], str]:
+    own = [(re.compile(pattern), word) for pattern, word in words.items()]
 
     def clean(text: str) -> str:
         if name is not None:
             text = text.replace(name, f"{prefix}*")
         text = _TOKEN_VOLUME.sub("kube-api-access-*", _TIME.sub("<time>", text))
-        return own.sub("<namespace>", text)
+        for pattern, word in own:
+            text = pattern.sub(word, text)
+        return text
 
     return clean
 

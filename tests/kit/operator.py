@@ -64,6 +64,8 @@ class Operator:
         self._client = client
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
+        self._reviving = threading.Lock()
+        self._killed = False
         self.starts = 0
 
     def __enter__(self) -> Self:
@@ -103,15 +105,22 @@ class Operator:
     def _metrics(self) -> str:
         return f"http://127.0.0.1:{self._invocation.metrics_port}/metrics"
 
-    def start(self) -> None:
+    def start(self, *, wait_out_lease: bool = False) -> None:
         """Start it and return once it has decided for the first time.
 
         The lease of an operator that was killed here is removed, since the test knows that its
-        holder is dead and need not wait for it to run out.
+        holder is dead and need not wait for it to run out; unless the waiting is to be measured.
         """
         assert not self.alive, "the operator runs already"
-        for lease in self._client.items(_LEASES):
+        for lease in () if wait_out_lease else self._client.items(_LEASES):
             self._client.delete(f"{_LEASES}/{lease['metadata']['name']}")
+        self.launch()
+        wait_for(lambda: self.ticks or not self.alive, "the operator's first tick", timeout=60)
+        assert self.alive or self._killed, f"the operator ended by itself:\n{self.tail()}"
+
+    def launch(self) -> None:
+        """Start it and return at once, whether or not it gets to lead."""
+        self._killed = False
         with self._invocation.log.open("ab") as log:
             self._process = subprocess.Popen(
                 self._invocation.argv,
@@ -122,21 +131,36 @@ class Operator:
                 stderr=subprocess.STDOUT,
             )
         self.starts += 1
-        wait_for(lambda: self.ticks or not self.alive, "the operator's first tick", timeout=60)
-        assert self.alive, f"the operator ended by itself:\n{self.tail()}"
+
+    def revive(self) -> None:
+        """Start it if it is dead. Threads may call this side by side."""
+        if not self.alive:
+            with self._reviving:
+                if not self.alive:
+                    self.start()
 
     def kill(self) -> None:
         """Kill it as a crash would; returns once it is gone. Any thread may call this."""
         with self._lock:
+            self._killed = True
             if self._process is not None:
                 self._process.kill()
                 self._process.wait()
 
     def stop(self) -> int:
         """End it as Kubernetes does, and return its exit status."""
+        self.send(signal.SIGTERM)
+        return self.wait()
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal to the process."""
         assert self._process is not None
-        self._process.send_signal(signal.SIGTERM)
-        return self._process.wait(30)
+        self._process.send_signal(number)
+
+    def wait(self, timeout: float = 30) -> int:
+        """Return its exit status once it has ended."""
+        assert self._process is not None
+        return self._process.wait(timeout)
 
     def tail(self, lines: int = 40) -> str:
         """The end of the log."""

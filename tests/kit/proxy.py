@@ -59,6 +59,7 @@ class FaultProxy:
         self._port = 0
         self.calls: list[Call] = []
         self.writes: list[Write] = []
+        self._writes_at: dict[str, list[Write]] = {}
 
     @classmethod
     def before(cls, kubeconfig: Path) -> Self:
@@ -117,7 +118,12 @@ class FaultProxy:
         self._rules.clear()
         self.calls.clear()
         self.writes.clear()
+        self._writes_at.clear()
         self._count = 0
+
+    def writes_at(self, place: str) -> list[Write]:
+        """The writes in a namespace, or to the cluster-scoped objects of a name."""
+        return list(self._writes_at.get(place, ()))
 
     def cut_watches(self, match: Match = lambda _: True) -> int:
         """Reset the connections of the watches that match; return how many there were."""
@@ -202,7 +208,9 @@ class FaultProxy:
 
     def _record(self, call: Call, status: int | None) -> None:
         if call.number is not None:
-            self.writes.append(Write(call, status))
+            write = Write(call, status)
+            self.writes.append(write)
+            self._writes_at.setdefault(call.namespace or call.name, []).append(write)
 
     async def _nobody_there(self, request: web.Request) -> web.StreamResponse:
         if self._gone is Gone.HANGS:

@@ -1,14 +1,15 @@
-"""A service's life — created, grown, shrunk, deleted — with a watcher of its pods."""
+"""A service in a namespace of its own, with a watcher of its pods: what tests do and wait for."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from conch.api.names import GATE, GROUP, LABEL_SERVICE, LABEL_SERVING, SERVING
+from conch.api.names import GATE, GROUP, LABEL_REVISION, LABEL_SERVICE, LABEL_SERVING, SERVING
+from tests.kit.apicalls import Call, Write
 from tests.kit.client import Client, Object
 from tests.kit.control_plane import condition
-from tests.kit.fleet import model, model_service
+from tests.kit.fleet import BROKEN_URI, SHARED, Place, model, model_service
 from tests.kit.normalise import state
 from tests.kit.operator import Operator
 from tests.kit.proxy import FaultProxy
@@ -21,15 +22,22 @@ QUIET_S = 1.2
 
 @dataclass
 class PodsInUse:
-    """Sees the pods of a namespace and keeps those that were deleted while they had traffic."""
+    """Sees the pods of a namespace and keeps those that were deleted while they had traffic.
+
+    A pod on one of ``lost_nodes`` has none, whatever it says.
+    """
 
     victims: list[str] = field(default_factory=list)
+    lost_nodes: set[str] = field(default_factory=set)
     _in_use: dict[str, bool] = field(default_factory=dict)
 
     def see(self, event: str, pod: Object) -> None:
         """Judge an event by the pod's state before it."""
         uid = pod["metadata"]["uid"]
-        before = self._in_use.get(uid, False)
+        before = (
+            self._in_use.get(uid, False)
+            and pod.get("spec", {}).get("nodeName") not in self.lost_nodes
+        )
         leaving = event == "DELETED" or "deletionTimestamp" in pod["metadata"]
         if leaving and before:
             self.victims.append(pod["metadata"]["name"])
@@ -54,26 +62,45 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Scenario:
-    """The life of a service in a namespace of its own; the operator is revived when it dies."""
+    """A service in a namespace of its own; the operator is revived when it dies.
+
+    ``place`` says which pools it may use; ``patience`` how many seconds a step may take, and
+    ``poll_s`` how often to look.
+    """
 
     client: Client
     proxy: FaultProxy
     operator: Operator
     namespace: str
+    place: Place = SHARED
+    patience: float = 60
+    poll_s: float = 0.05
+    watcher: PodsInUse = field(default_factory=PodsInUse)
 
-    def run(self) -> Outcome:
+    def run(self, life: "Life") -> Outcome:
         """Live it and return how it ended. AssertionError when a step does not get done."""
-        watcher = PodsInUse()
-        with self.client.watching(self.pods, watcher.see):
-            self.create(2)
-            self.scale(4)
-            self.scale(1)
+        with self.client.watching(self.pods, self.watcher.see):
+            replicas = life(self)
             self.rest()
-            self.wait(lambda: self.settled(1), "1 replica after a rest")
-            settled = state(self.client, self.namespace)
+            self.wait(lambda: self.settled(replicas), f"{replicas} replicas after a rest")
+            settled = self.state()
         self.delete()
         self.rest()
-        return Outcome(settled, state(self.client, self.namespace), watcher.victims)
+        return Outcome(settled, self.state(), self.watcher.victims)
+
+    def state(self) -> State:
+        """What lasts of the namespace and of its pools."""
+        return state(self.client, self.namespace, self.place)
+
+    def owns(self, call: Call) -> bool:
+        """Tell whether a call is about the namespace or the scenario's own pools."""
+        return call.namespace == self.namespace or call.name in self.place.own
+
+    @property
+    def writes(self) -> list[Write]:
+        """The operator's writes that are about this scenario."""
+        places = (self.namespace, *self.place.own)
+        return [w for place in places for w in self.proxy.writes_at(place)]
 
     @property
     def pods(self) -> str:
@@ -104,7 +131,7 @@ class Scenario:
         if with_model:
             self.client.create(f"{CONCH}/namespaces/{self.namespace}/models", self.model)
         service = model_service(replicas=replicas)
-        service["spec"] |= spec
+        service["spec"] |= {"placement": self.place.wish} | spec
         self.client.create(self._services, service)
         if wait and replicas is not None:
             self.wait(lambda: self.settled(replicas), f"{replicas} replicas")
@@ -114,10 +141,77 @@ class Scenario:
         self.client.merge(self.service, {"spec": {"replicas": replicas}})
         self.wait(lambda: self.settled(replicas), f"{replicas} replicas")
 
+    def update(self, **variant: Any) -> None:
+        """Change fields of the model's variant, which makes another revision."""
+        path = f"{CONCH}/namespaces/{self.namespace}/models/digits"
+        changed = self.model["spec"]["variants"][0] | variant
+        self.client.merge(path, {"spec": {"variants": [changed]}})
+
+    def await_update(self, replicas: int, *, past: str) -> None:
+        """Return once another revision than ``past`` alone serves, with so many replicas."""
+
+        def taken_over() -> bool:
+            return self.settled(replicas) and past not in self.revisions()
+
+        self.wait(taken_over, f"{replicas} replicas of another revision than {past}")
+
+    def revisions(self) -> set[str]:
+        """The revisions that the service's pods are of."""
+        pods = self._owned("/api/v1", "pods")
+        return {p["metadata"]["labels"][LABEL_REVISION] for p in pods}
+
+    def only_revision(self) -> str:
+        """The revision of all its pods."""
+        (revision,) = self.revisions()
+        return revision
+
+    def serving(self) -> list[Object]:
+        """The pods that have the traffic and answer."""
+        lost = self.watcher.lost_nodes
+        pods = self._owned("/api/v1", "pods")
+        alive = (p for p in pods if p["spec"].get("nodeName") not in lost)
+        return [p for p in alive if in_use(p) and "deletionTimestamp" not in p["metadata"]]
+
+    def lose_node(self, name: str) -> None:
+        """A node is gone, and the first of its pods with it; the others are as it left them."""
+        self.watcher.lost_nodes.add(name)
+        self.client.delete(f"/api/v1/nodes/{name}")
+        self._bury(self._on(name)[:1])
+
+    def return_node(self, name: str) -> None:
+        """The node is back, empty, once the operator gave up every pod that was on it."""
+
+        def given_up() -> bool:
+            left = self._on(name)
+            self._bury([p for p in left if "deletionTimestamp" in p["metadata"]])
+            return not left
+
+        self.wait(given_up, f"no pod is left on {name}")
+        self.watcher.lost_nodes.discard(name)
+        self.client.create("/api/v1/nodes", self.place.node(name))
+
+    def _on(self, node_name: str) -> list[Object]:
+        pods = self._owned("/api/v1", "pods")
+        return [p for p in pods if p["spec"].get("nodeName") == node_name]
+
+    def _bury(self, pods: Sequence[Object]) -> None:
+        """Do what Kubernetes does 40 s after a node's end to pods that it can't tell to end."""
+        for pod in pods:
+            path = f"{self.pods}/{pod['metadata']['name']}"
+            self.client.delete(path, grace_seconds=0)
+
     def delete(self) -> None:
         """Delete the service; return once nothing of it is left."""
         self.client.delete(self.service)
         self.wait(self.empty, "nothing left of the service")
+
+    def abandon(self) -> None:
+        """Leave the place to others, whatever went wrong here."""
+        self.client.delete(self.service)
+        for name in list(self.watcher.lost_nodes):
+            self._bury(self._on(name))
+            self.return_node(name)
+        self.wait(lambda: not self._owned("/api/v1", "pods"), "no pods")
 
     def settled(self, replicas: int) -> bool:
         """Tell whether the service has just so many replicas, all ready, and no work is open."""
@@ -167,8 +261,9 @@ class Scenario:
 
         def quiet() -> bool:
             nonlocal last, since, ticks
-            if len(self.proxy.writes) != last or not self.operator.alive:
-                last, since, ticks = len(self.proxy.writes), time.monotonic(), self.operator.ticks
+            count = len(self.writes)
+            if count != last or not self.operator.alive or self.operator.ticks < ticks:
+                last, since, ticks = count, time.monotonic(), self.operator.ticks
             rested = time.monotonic() - since > quiet_s
             return rested and self.operator.ticks >= ticks + 2
 
@@ -179,19 +274,19 @@ class Scenario:
         condition: Callable[[], object],
         what: str,
         *,
-        timeout: float = 60,
+        timeout: float | None = None,
         revive: bool = True,
     ) -> None:
         """Return once the condition holds; AssertionError with what was going on if it won't."""
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + (timeout or self.patience)
         while not condition():
-            if revive and not self.operator.alive:
-                self.operator.start()
+            if revive:
+                self.operator.revive()
             assert time.monotonic() < deadline, self._stuck(what)
-            time.sleep(0.05)
+            time.sleep(self.poll_s)
 
     def _stuck(self, what: str) -> str:
-        writes = "\n".join(map(str, self.proxy.writes[-20:]))
+        writes = "\n".join(map(str, self.writes[-20:]))
         return f"never reached: {what}\nlast writes:\n{writes}\nlog:\n{self.operator.tail()}"
 
 
@@ -199,3 +294,62 @@ def gated(replica_set: Object) -> bool:
     """Tell whether new pods of a ReplicaSet would wait for Conch."""
     gates = replica_set["spec"]["template"]["spec"].get("schedulingGates", [])
     return any(g["name"] == GATE for g in gates)
+
+
+Life = Callable[[Scenario], int]
+"""What befalls a service from its creation on; returns how many replicas it has in the end."""
+
+
+def scaled(scenario: Scenario) -> int:
+    """Created, grown into the second pool, shrunk."""
+    scenario.create(2)
+    scenario.scale(4)
+    scenario.scale(1)
+    return 1
+
+
+def updated(scenario: Scenario) -> int:
+    """Another revision takes over: two replicas find room beside the old, the others need a swap."""
+    scenario.create(4)
+    first = scenario.only_revision()
+    scenario.update(maxBatchSize=8)
+    scenario.await_update(4, past=first)
+    return 4
+
+
+def repaired(scenario: Scenario) -> int:
+    """A revision that can't be loaded gets no traffic; another edit mends it."""
+    scenario.create(2)
+    first = scenario.only_revision()
+    scenario.update(source={"uri": BROKEN_URI})
+
+    def told() -> bool:
+        return condition(scenario.client.get(scenario.service), "Loaded").get("status") == "False"
+
+    scenario.wait(told, "Loaded is False")
+    scenario.rest()
+    served = scenario.serving()
+    assert len(served) == 2, "the old revision lost replicas to one that never answered"
+    assert {p["metadata"]["labels"][LABEL_REVISION] for p in served} == {first}
+    scenario.update(source={"uri": "https://models.example/mended.tar"})
+    scenario.await_update(2, past=first)
+    return 2
+
+
+def bereft(scenario: Scenario) -> int:
+    """The node of both replicas vanishes, and comes back empty."""
+    scenario.create(2)
+    (lost,) = {p["spec"]["nodeName"] for p in scenario.serving()}
+    scenario.lose_node(lost)
+    scenario.wait(lambda: len(scenario.serving()) == 2, "2 replicas elsewhere")
+    scenario.return_node(lost)
+    scenario.wait(lambda: scenario.settled(2), "2 replicas")
+    return 2
+
+
+LIVES: dict[str, Life] = {
+    "scaling": scaled,
+    "update": updated,
+    "failed load and repair": repaired,
+    "node loss": bereft,
+}

@@ -1,37 +1,59 @@
-"""The crash sweep: live a scenario once for each write, with the operator killed at that write."""
+"""The crash sweep: live each life once for each of its writes, with the operator killed there.
+
+Many services live side by side in one cluster, each in a place of its own; so each of them also
+sees the operator die at the points of the others.
+"""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+import queue
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
 from tests.kit.control_plane import Cluster
-from tests.kit.faults import Kill, at_write
-from tests.kit.fleet import simulated
+from tests.kit.faults import Kill, Nth
+from tests.kit.fleet import SHARED, Place, simulated
 from tests.kit.normalise import difference
 from tests.kit.operator import Invocation, Operator
 from tests.kit.prometheus import FakePrometheus
 from tests.kit.proxy import FaultProxy
-from tests.kit.scenario import Outcome, Scenario
+from tests.kit.scenario import LIVES, Outcome, Scenario
+
+W = TypeVar("W")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
 class Lane:
-    """A simulated cluster with an operator behind a proxy; lanes run side by side."""
+    """A simulated cluster with an operator behind a proxy, and the places that it has."""
 
     cluster: Cluster
     proxy: FaultProxy
     operator: Operator
     prometheus: FakePrometheus | None = None
+    places: tuple[Place, ...] = (SHARED,)
 
     def scenario(self) -> Scenario:
         """The scenario in a namespace that was not used before; writes are counted afresh."""
         self.proxy.reset()
+        return self.scenario_at(self.places[0])
+
+    def scenario_at(self, place: Place, *, patience: float = 60, poll_s: float = 0.05) -> Scenario:
+        """A scenario at one of several places; others go on there."""
         namespace = self.cluster.new_namespace()
-        return Scenario(self.cluster.client, self.proxy, self.operator, namespace)
+        return Scenario(
+            self.cluster.client,
+            self.proxy,
+            self.operator,
+            namespace,
+            place=place,
+            patience=patience,
+            poll_s=poll_s,
+        )
 
 
 # Short, so that tests see what the regular lists put right.
@@ -39,13 +61,15 @@ _OPTIONS: tuple[str, ...] = ("--relist-seconds", "5")
 
 
 @contextlib.contextmanager
-def lane(directory: Path, *, metered: bool = False) -> Iterator[Lane]:
+def lane(
+    directory: Path, *, metered: bool = False, places: tuple[Place, ...] = (SHARED,)
+) -> Iterator[Lane]:
     """Start a simulated cluster and the operator, reaching it through a proxy.
 
     Where it is ``metered``, the operator has a Prometheus, a simulated one.
     """
     with contextlib.ExitStack() as stack:
-        cluster = stack.enter_context(simulated(directory))
+        cluster = stack.enter_context(simulated(directory, places=places))
         proxy = stack.enter_context(FaultProxy.before(cluster.kubeconfig))
         kubeconfig = proxy.write_kubeconfig(directory / "operator.kubeconfig")
         prometheus, options = None, _OPTIONS
@@ -54,7 +78,7 @@ def lane(directory: Path, *, metered: bool = False) -> Iterator[Lane]:
             options = (*_OPTIONS, "--prometheus-url", prometheus.url)
         invocation = Invocation(kubeconfig, directory / "operator.log", options)
         operator = stack.enter_context(Operator(invocation, cluster.client))
-        yield Lane(cluster, proxy, operator, prometheus)
+        yield Lane(cluster, proxy, operator, prometheus, places)
 
 
 @pytest.fixture(scope="session")
@@ -66,57 +90,127 @@ def simulated_lane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lane]:
 
 @dataclass(frozen=True)
 class Point:
-    """One run of the sweep: at which write the operator died, and what differed in the end."""
+    """Where the operator is killed: before or after one write of a life is done."""
 
+    life: str
     number: int
     after: bool
+
+
+@dataclass(frozen=True)
+class Death:
+    """What became of a point: the write, and what differed in the end."""
+
+    point: Point
     write: str
-    """The write, or an empty text if the run came to rest with fewer writes."""
+    """Empty if the run came to rest with fewer writes."""
     faults: tuple[str, ...]
 
     def __str__(self) -> str:
-        when = "after" if self.after else "before"
-        return f"killed {when} write {self.write or self.number}:\n" + "\n".join(self.faults)
+        p = self.point
+        when = "after" if p.after else "before"
+        text = "\n".join(self.faults)
+        return f"{p.life}: killed {when} write {self.write or p.number}:\n{text}"
 
 
-def undisturbed(lanes: Sequence[Lane]) -> tuple[Outcome, int]:
-    """Live the scenario in each lane without a fault: how it ends, and with how many writes.
+@dataclass(frozen=True)
+class Expected:
+    """How an undisturbed life ends, and with how many writes."""
 
-    AssertionError when a pod in use is deleted, or when lanes end differently.
+    outcome: Outcome
+    writes: int
+
+
+PATIENCE_S = 300.0
+"""Each step may see the operator die many times, by the points of other lives."""
+
+
+def undisturbed(lanes: Sequence[Lane], lives: Sequence[str]) -> dict[str, Expected]:
+    """Live each life in each lane without a fault: how it ends, and with how many writes.
+
+    AssertionError when a pod in use is deleted, or when two runs end differently.
     """
-    with ThreadPoolExecutor(len(lanes)) as pool:
-        first, *others = pool.map(lambda lane: lane.scenario().run(), lanes)
-    for outcome in (first, *others):
+    work = [name for name in lives for _ in lanes]
+    found: dict[str, list[tuple[Outcome, int]]] = {name: [] for name in lives}
+    for name, run in _side_by_side(lanes, work, _undisturbed):
+        found[name].append(run)
+    return {name: _agreed(name, runs) for name, runs in found.items()}
+
+
+def _undisturbed(scenario: Scenario, life: str) -> tuple[Outcome, int]:
+    outcome = scenario.run(LIVES[life])
+    return outcome, len(scenario.writes)
+
+
+def _agreed(life: str, runs: Sequence[tuple[Outcome, int]]) -> Expected:
+    first, _ = runs[0]
+    for outcome, _ in runs:
         faults = "\n".join(_faults(first, outcome))
-        assert not faults, f"undisturbed runs differ or do harm:\n{faults}"
-    return first, max(len(lane.proxy.writes) for lane in lanes)
+        assert not faults, f"{life}: undisturbed runs differ or do harm:\n{faults}"
+    return Expected(first, max(count for _, count in runs))
 
 
-def sweep(lanes: Sequence[Lane], expected: Outcome, numbers: Sequence[int]) -> list[Point]:
-    """Kill the operator at each of these writes, in turns before and after the write is done."""
-    shares = [numbers[i :: len(lanes)] for i in range(len(lanes))]
-    with ThreadPoolExecutor(len(lanes)) as pool:
-        found = pool.map(lambda one, share: _sweep(one, expected, share), lanes, shares)
-        return sorted((p for points in found for p in points), key=lambda p: p.number)
+def every_point(expected: dict[str, Expected]) -> list[Point]:
+    """Return every point of every life."""
+    return [
+        Point(life, number, after)
+        for life, how in expected.items()
+        for number in range(1, how.writes + 1)
+        for after in (False, True)
+    ]
 
 
-def _sweep(lane: Lane, expected: Outcome, numbers: Sequence[int]) -> list[Point]:
-    # Pairs of numbers take turns, so that each lane sees both ways.
-    return [point(lane, expected, n, after=n // 2 % 2 == 0) for n in numbers]
+def sweep(
+    lanes: Sequence[Lane], expected: dict[str, Expected], points: Sequence[Point]
+) -> list[Death]:
+    """Live through each point, several at a time."""
+
+    def live(scenario: Scenario, point: Point) -> Death:
+        return _die(scenario, expected[point.life].outcome, point)
+
+    return [death for _, death in _side_by_side(lanes, points, live)]
 
 
-def point(lane: Lane, expected: Outcome, number: int, *, after: bool) -> Point:
-    """Live the scenario with the operator killed at one write."""
-    scenario = lane.scenario()
-    rule = lane.proxy.add(at_write(number), Kill(lane.operator.kill, after=after), times=1)
+def _die(scenario: Scenario, expected: Outcome, point: Point) -> Death:
+    match = Nth(point.number, scenario.owns)
+    kill = Kill(scenario.operator.kill, after=point.after)
+    rule = scenario.proxy.add(match, kill, times=1)
     try:
-        outcome = scenario.run()
+        outcome = scenario.run(LIVES[point.life])
     except AssertionError as error:
         faults: tuple[str, ...] = (str(error),)
+        scenario.abandon()
     else:
         faults = tuple(_faults(expected, outcome))
-    write = next((str(w) for w in lane.proxy.writes if w.call.number == number), "")
-    return Point(number, after, write if rule.taken else "", faults)
+    finally:
+        scenario.proxy.remove(rule)
+    write = str(match.hit) if rule.taken else ""
+    return Death(point, write, faults)
+
+
+def _side_by_side(
+    lanes: Sequence[Lane], work: Sequence[W], do: Callable[[Scenario, W], R]
+) -> list[tuple[W, R]]:
+    """Do the work, one piece at each place of each lane at a time; return the results in order."""
+    for lane in lanes:
+        lane.proxy.reset()
+    left: queue.SimpleQueue[int] = queue.SimpleQueue()
+    for index in range(len(work)):
+        left.put(index)
+    results: dict[int, R] = {}
+
+    def serve(lane: Lane, place: Place) -> None:
+        with contextlib.suppress(queue.Empty):
+            while True:
+                index = left.get_nowait()
+                scenario = lane.scenario_at(place, patience=PATIENCE_S, poll_s=0.2)
+                results[index] = do(scenario, work[index])
+
+    stands = [(lane, place) for lane in lanes for place in lane.places]
+    with ThreadPoolExecutor(len(stands)) as pool:
+        for done in [pool.submit(serve, *stand) for stand in stands]:
+            done.result()
+    return [(piece, results[index]) for index, piece in enumerate(work)]
 
 
 def _faults(expected: Outcome, outcome: Outcome) -> Iterator[str]:
