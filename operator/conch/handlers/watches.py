@@ -29,8 +29,9 @@ by label, and no one wants an operator that reads every ConfigMap of a cluster."
 
 
 def watched(settings: Settings) -> tuple[str, ...]:
-    """Return the kinds to watch; volumes are Conch's business only where files are served."""
-    return (*WATCHED, "PersistentVolume") if settings.file_prefixes else WATCHED
+    """Return the kinds to watch; volumes are Conch's business only where it makes some."""
+    volumes = settings.file_prefixes or settings.cache_path
+    return (*WATCHED, "PersistentVolume") if volumes else WATCHED
 
 
 def registry_of(reconciler: Reconciler, *, on_start: Callable[[], None]) -> kopf.OperatorRegistry:

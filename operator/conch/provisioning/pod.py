@@ -22,6 +22,7 @@ from conch.provisioning.service_account import service_account_name
 from conch.provisioning.snapshot import Snapshot
 from conch.provisioning.source import DOWNLOADED, Location, Scheme, location
 from conch.provisioning.volumes import (
+    CACHE,
     CONFIG,
     CREDENTIALS,
     MODELS,
@@ -160,10 +161,26 @@ def _tolerations(snapshot: Snapshot, pool: Pool) -> list[dict[str, Any]]:
     return [*given, *ours]
 
 
-def _env(snapshot: Snapshot) -> list[dict[str, Any]]:
+def _env(snapshot: Snapshot, *more: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return a container's environment; what users set goes before what Conch would."""
     users = {e.get("name") for e in snapshot.pod_template.env}
-    ours = [{"name": k, "value": v} for k, v in _ENV.items() if k not in users]
-    return [*ours, *snapshot.pod_template.env]
+    ours = [*({"name": k, "value": v} for k, v in _ENV.items()), *more]
+    return [*(e for e in ours if e["name"] not in users), *snapshot.pod_template.env]
+
+
+def _cache_env() -> tuple[dict[str, Any], ...]:
+    """Return what the fetch needs of the node's cache.
+
+    It is no argument, so that revisions whose Conch image is too old for it don't mind.
+    """
+    facts = {"CONCH_POD_NAME": "metadata.name", "CONCH_POD_UID": "metadata.uid"}
+    return (
+        {"name": "CONCH_CACHE", "value": CACHE},
+        *(
+            {"name": name, "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": path}}}
+            for name, path in facts.items()
+        ),
+    )
 
 
 def _container(snapshot: Snapshot, name: str, image: str) -> dict[str, Any]:
@@ -181,6 +198,7 @@ def _container(snapshot: Snapshot, name: str, image: str) -> dict[str, Any]:
 def _fetch(snapshot: Snapshot, pool: Pool) -> dict[str, Any]:
     return {
         **_container(snapshot, FETCH_CONTAINER, snapshot.fetch_image),
+        **({"env": _env(snapshot, *_cache_env())} if snapshot.cache else {}),
         "command": ["conch", "fetch"],
         "args": fetch_args(snapshot),
         "resources": requirements(host_share(snapshot.variant, pool)),

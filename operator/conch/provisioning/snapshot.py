@@ -53,6 +53,8 @@ class Snapshot:
     disruption: Disruption
     file_root: str | None = None
     """For a ``file://`` source, the directory of the nodes that is mounted."""
+    cache: bool = False
+    """Whether new pods use the cache of their node: the installation's choice, and never kept."""
 
     def following(self, spec: ModelServiceSpec) -> Self:
         """Return the snapshot with what a service may change without a new revision."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from conch.provisioning.config_map import config_map_name
 from conch.provisioning.metadata import LABEL_NAMESPACE, Owner, digest, labels, metadata
+from conch.provisioning.node_cache import CACHE_CLAIM
 from conch.provisioning.snapshot import Snapshot
 from conch.provisioning.source import DOWNLOADED, Location, Scheme, location
 
@@ -16,6 +17,7 @@ MODELS = "/models"
 CONFIG = "/config"
 SOURCE = "/source"
 CREDENTIALS = "/credentials"
+CACHE = "/cache"
 _CAPACITY = "1Gi"
 """Asked for because the API wants a size; a local volume has no limit of its own."""
 
@@ -38,6 +40,15 @@ class Mount:
         return f"conch-{self.name}"
 
 
+_CACHE = Mount(
+    "cache",
+    CACHE,
+    {"persistentVolumeClaim": {"claimName": CACHE_CLAIM}},
+    fetch=True,
+    fetch_writes=True,
+)
+
+
 def mounts(snapshot: Snapshot) -> tuple[Mount, ...]:
     """Return the volumes that Conch gives to the pods of a revision."""
     config = {"configMap": {"name": config_map_name(snapshot.service, snapshot.revision)}}
@@ -48,6 +59,7 @@ def mounts(snapshot: Snapshot) -> tuple[Mount, ...]:
         Mount("models", MODELS, {"emptyDir": {}}, fetch=True, fetch_writes=True),
         Mount("config", CONFIG, config, triton=False, fetch=True),
         *_source(snapshot),
+        *([_CACHE] if snapshot.cache else []),
     )
 
 

@@ -13,6 +13,7 @@ from conch.provisioning.children import revision_children, service_children
 from conch.provisioning.metadata import bounded
 from conch.provisioning.replica_set import replica_set, replica_set_name
 from conch.reconcile.gather import ServiceFacts
+from conch.reconcile.node_cache import NodeCaches
 from conch.reconcile.store import Store
 from conch.reconcile.writer import Writer
 
@@ -25,8 +26,9 @@ _OF_REVISION = ("ControllerRevision", "ConfigMap", "PersistentVolumeClaim")
 class Executor:
     """Turns plans into writes. ``execute`` raises ClusterError and NotLeaderError."""
 
-    def __init__(self, writer: Writer, store: Store) -> None:
+    def __init__(self, writer: Writer, store: Store, caches: NodeCaches) -> None:
         self._writer = writer
+        self._caches = caches
         self._store = store
         self._done: dict[ServiceKey, tuple[object, Plan]] = {}
         """The facts' versions and the plan that were carried out last, and needed no write."""
@@ -41,7 +43,8 @@ class Executor:
 
     async def _carry_out(self, facts: ServiceFacts, plan: Plan, now: float) -> bool:
         """Write what differs; tell whether anything did."""
-        wrote = await self._children(facts, plan)
+        wrote = await self._caches.ensure(facts.key.namespace, facts.snapshots.values())
+        wrote |= await self._children(facts, plan)
         for wish in plan.sets:
             wrote |= await self._set(facts, wish)
         wrote |= await self._pods(facts.key.namespace, plan, now)
@@ -120,7 +123,7 @@ class Executor:
                 return False
             return await self._writer.patch_set(live, replicas=wish.replicas, gated=wish.gated)
         body = replica_set(
-            snapshot,
+            self._caches.applied(snapshot),
             resources.Pool(pool.name, pool.spec),
             replicas=wish.replicas,
             gated=wish.gated,

@@ -32,6 +32,7 @@ from conch.provisioning.metadata import Owner, bounded
 from conch.provisioning.pod import pod_template
 from conch.provisioning.snapshot import Snapshot
 from conch.reconcile import views
+from conch.reconcile.node_cache import claim_state
 from conch.reconcile.resolve import Fault, Resolved, parsed, resolve, stored
 from conch.reconcile.settings import Settings
 from conch.reconcile.store import Store, leaving, version_of
@@ -176,6 +177,7 @@ class Gatherer:
             self._platform,
             version_of(body),
             model and (model["metadata"]["uid"], version_of(model)),
+            claim_state(self.store, body["metadata"]["namespace"]),
             *(tuple(version_of(o) for o in objects) for objects in children.values()),
         )
         known = self._facts.get(body["metadata"]["uid"])

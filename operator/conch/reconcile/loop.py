@@ -27,6 +27,7 @@ from conch.reconcile.gather import (
     child_key,
     unknown_pools,
 )
+from conch.reconcile.node_cache import NodeCaches, is_cache_volume
 from conch.reconcile.profiles import Profiles
 from conch.reconcile.resolve import Fault
 from conch.reconcile.scaling import Measurement, load_of
@@ -80,7 +81,10 @@ class Reconciler:
         """Build the parts."""
         self.exposition = Exposition()
         self._writer = Writer(self.cluster, self.store, self.exposition.count)
-        self._executor = Executor(self._writer, self.store)
+        self._caches = NodeCaches(
+            self.cluster, self.store, self._writer, self.clock, self.settings.cache_path
+        )
+        self._executor = Executor(self._writer, self.store, self._caches)
         self._gatherer = Gatherer(self.store, self.settings)
         self._recorder = Recorder(self.cluster, self.clock)
         self._profiles = Profiles(self.store)
@@ -278,6 +282,7 @@ class Reconciler:
             for model, wish in self._profiles.statuses(fleet.services, self._scaling, iso(now)):
                 await self._writer.status(model["kind"], model, wish)
             await self._sweep_volumes()
+            await self._caches.sweep(s for f in fleet.services for s in f.snapshots.values())
         except ClusterError as error:
             logger.warning("status not written: %s", error)
 
@@ -297,7 +302,7 @@ class Reconciler:
             owner = (labels.get(LABEL_NAMESPACE, ""), labels.get(LABEL_SERVICE, ""))
             released = (volume.get("status") or {}).get("phase") == "Released"
             ours = LABEL_NAMESPACE in labels and labels.get(LABEL_MANAGED_BY) == MANAGED_BY
-            if ours and not leaving(volume) and (released or owner not in services):
+            if ours and not is_cache_volume(volume) and not leaving(volume) and (released or owner not in services):
                 await self._writer.delete("PersistentVolume", volume)
 
     def _forget(self, fleet: FleetFacts) -> None:

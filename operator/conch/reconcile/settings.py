@@ -21,5 +21,7 @@ class Settings:
     file_prefixes: tuple[str, ...] = ()
     """Directories on nodes that file:// sources may name; none by default, since they are the
     node's own."""
+    cache_path: str | None = None
+    """The directory of the nodes that caches models; None for none."""
     concurrency: int = 16
     """Services whose writes are under way at once."""
