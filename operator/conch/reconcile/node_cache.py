@@ -8,7 +8,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from conch.clients.clock import Clock
 from conch.clients.cluster import Cluster, ClusterError
@@ -23,7 +23,9 @@ from conch.provisioning.node_cache import (
 )
 from conch.provisioning.snapshot import Snapshot
 from conch.reconcile.store import Store, leaving
-from conch.reconcile.writer import Writer
+
+if TYPE_CHECKING:
+    from conch.reconcile.writer import Writer
 
 logger = logging.getLogger(__name__)
 Object = dict[str, Any]
@@ -45,7 +47,7 @@ class NodeCaches:
     """Claims and volumes of all namespaces. ``path`` is the cache's on each node, None for none."""
 
     def __init__(
-        self, cluster: Cluster, store: Store, writer: Writer, clock: Clock, path: str | None
+        self, cluster: Cluster, store: Store, writer: "Writer", clock: Clock, path: str | None
     ) -> None:
         self._cluster = cluster
         self._store = store
