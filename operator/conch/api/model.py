@@ -45,7 +45,7 @@ class SecretRef(KubeModel):
     """A Secret in the namespace of the service."""
 
     name: Name
-    """name of the Secret; it holds the key token, or the keys username and password"""
+    """name of the Secret; docs/sources.md lists the keys that each kind of source takes"""
 
 
 class ConfigMapRef(KubeModel):
@@ -72,11 +72,13 @@ class Source(KubeModel):
         Field(
             min_length=1,
             max_length=2048,
-            description="pvc://CLAIM/PATH, file:///PATH, http(s)://HOST/PATH",
+            description="pvc://CLAIM/PATH, file:///PATH, http(s)://HOST/PATH, s3://BUCKET/PATH, "
+            "gs://BUCKET/PATH, hf://ORGANISATION/NAME[@REVISION][/PATH], "
+            "oci://REGISTRY/REPOSITORY[:TAG|@DIGEST]",
             json_schema_extra=rules(
                 rule(
                     f"self.matches('^({'|'.join(_SCHEMES)})://.+')",
-                    "must be a URI such as pvc://claim/path, file:///path or https://host/path",
+                    "must be a URI such as pvc://claim/path, s3://bucket/path or https://host/path",
                 )
             ),
         ),
@@ -93,6 +95,15 @@ class Source(KubeModel):
         ),
     ] = None
     secret_ref: SecretRef | None = None
+    token_audience: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            max_length=512,
+            description="for s3:// and gs://: the download gets a token of the pod's ServiceAccount "
+            "for this audience, such as sts.amazonaws.com, where no webhook of the cloud gives one",
+        ),
+    ] = None
 
 
 class Accuracy(KubeModel):

@@ -21,6 +21,9 @@ CACHE, POD_NAME, POD_UID = "CONCH_CACHE", "CONCH_POD_NAME", "CONCH_POD_UID"
 """Where the node's cache is in the pod (unset or empty: none), and who reads from it."""
 _TERMINATION_LOG = Path("/dev/termination-log")
 _FAILED = 1
+"""The same attempt may succeed later."""
+_FINAL = 3
+"""It can't, before something is put right: the source, its Secret, the Model."""
 _TERMINATED = 143
 
 
@@ -34,7 +37,7 @@ def fetch_command(words: Sequence[str]) -> None:
     try:
         fetched = fetch(request)
     except SourceError as error:
-        _fail(str(error))
+        _fail(str(error), _FINAL if error.final else _FAILED)
     print(_told(request, fetched, time.monotonic() - started))
 
 
@@ -50,8 +53,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--config", type=Path, help="config.pbtxt, used where the source has none")
     add("--sha256", help="as `conch digest` prints it; unset: unchecked")
     add("--source-dir", type=Path, help="where the source is mounted; unset: download the URI")
-    add("--credentials", type=Path, help="directory with token, or username and password")
+    add("--credentials", type=Path, help="directory with the keys of the Secret of the source")
     add("--file-name", help="what a source of a single file is called in the model")
+    add("--endpoint", help="URL of a mirror, or of a server that speaks the URI's protocol")
+    add("--secret-name", help="what the Secret is called, for messages")
+    add("--token", type=Path, help="file with a token of the pod's ServiceAccount")
     return parser
 
 
@@ -75,9 +81,9 @@ def _terminated(_signal: int, _frame: object) -> NoReturn:
     sys.exit(_TERMINATED)
 
 
-def _fail(line: str) -> NoReturn:
+def _fail(line: str, status: int) -> NoReturn:
     """Say why on stderr and, in a pod, in its status; end with an error."""
     print(line, file=sys.stderr)
     if _TERMINATION_LOG.exists():
         _TERMINATION_LOG.write_text(line)
-    sys.exit(_FAILED)
+    sys.exit(status)

@@ -7,6 +7,7 @@ from posixpath import normpath
 from urllib.parse import unquote, urlsplit
 
 from conch.api.model import Source
+from conch.provisioning.uris import READERS, read_image
 
 
 class Scheme(StrEnum):
@@ -16,10 +17,16 @@ class Scheme(StrEnum):
     FILE = "file"
     HTTP = "http"
     HTTPS = "https"
+    S3 = "s3"
+    GS = "gs"
+    HF = "hf"
+    OCI = "oci"
     CONFIG_MAP = "configmap"
 
 
-DOWNLOADED = (Scheme.HTTP, Scheme.HTTPS)
+DOWNLOADED = (Scheme.HTTP, Scheme.HTTPS, Scheme.S3, Scheme.GS, Scheme.HF, Scheme.OCI)
+WITH_IDENTITY = (Scheme.S3, Scheme.GS)
+"""Those that take a token of the pod's ServiceAccount in exchange for their own credentials."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +51,10 @@ def location(source: Source) -> Location:
 
 
 def _from_uri(uri: str) -> Location:
+    scheme = uri.partition("://")[0]
+    if scheme in READERS:
+        READERS[scheme](uri)
+        return Location(Scheme(scheme), uri)
     try:
         parts = urlsplit(uri)
         _ = parts.port
@@ -52,8 +63,9 @@ def _from_uri(uri: str) -> Location:
     known = {str(s) for s in Scheme if s is not Scheme.CONFIG_MAP}
     if parts.scheme not in known:
         raise ValueError(
-            f"{uri}: {parts.scheme or 'no'}:// sources are not supported yet; "
-            "use pvc://CLAIM/PATH, file:///PATH, http(s)://HOST/PATH or configMap"
+            f"{uri}: there are no {parts.scheme or 'such'}:// sources; use pvc://CLAIM/PATH, "
+            "file:///PATH, http(s)://HOST/PATH, s3://BUCKET/PATH, gs://BUCKET/PATH, "
+            "hf://ORGANISATION/NAME, oci://REGISTRY/REPOSITORY or configMap"
         )
     scheme = Scheme(parts.scheme)
     if scheme in DOWNLOADED:
@@ -74,6 +86,13 @@ def _local(scheme: Scheme, uri: str, netloc: str, path: str) -> Location:
     if netloc or not path.strip("/"):
         raise ValueError(f"{uri}: write file:///PATH with three slashes")
     return Location(scheme, uri, path="/" + normpath(path).strip("/"))
+
+
+def endpoint_key(place: Location) -> str | None:
+    """Return under which key an installation sets a source's endpoint; None for mounted ones."""
+    if place.scheme is Scheme.OCI:
+        return f"oci/{read_image(place.uri).registry}"
+    return str(place.scheme) if str(place.scheme) in READERS else None
 
 
 def allowed(uri: str, prefixes: Sequence[str]) -> bool:
@@ -116,5 +135,7 @@ def source_problem(source: Source, prefixes: Sequence[str]) -> str | None:
         where = ", ".join(prefixes) or "nowhere"
         return f"{place.uri}: this installation allows file:// sources below: {where}"
     if source.secret_ref and place.scheme not in DOWNLOADED:
-        return f"{place.uri}: secretRef is for http(s):// sources"
+        return f"{place.uri}: secretRef is for sources that are downloaded"
+    if source.token_audience and place.scheme not in WITH_IDENTITY:
+        return f"{place.uri}: tokenAudience is for s3:// and gs:// sources"
     return None

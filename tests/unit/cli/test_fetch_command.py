@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from conch.cli import fetch as command
 from conch.cli.main import app
 from conch.clients.checksums import digest_of
+from conch.clients.source_errors import SourceUnreachableError
 
 ROOT = Path(command.__file__).parents[2]
 
@@ -58,14 +59,26 @@ def test_a_model_is_fetched_and_it_is_said_what_came(
 def test_a_failure_stands_in_the_status_of_the_pod(words: list[str], log: Path) -> None:
     log.touch()
     done = CliRunner().invoke(app, [*words, f"--sha256={'0' * 64}"])
-    assert done.exit_code == 1
+    assert done.exit_code == 3  # the next attempt would find the same
     assert done.stderr.startswith("ChecksumMismatch: pvc://models/digits: wanted sha256 0000")
     assert log.read_text() == done.stderr.strip()
 
 
 def test_outside_of_a_pod_no_termination_log_is_made(words: list[str], log: Path) -> None:
-    assert CliRunner().invoke(app, [*words[:-1], "--source-dir=/absent"]).exit_code == 1
+    assert CliRunner().invoke(app, [*words[:-1], "--source-dir=/absent"]).exit_code == 3
     assert not log.exists()
+
+
+def test_a_server_that_is_away_is_another_status_than_what_can_not_succeed(
+    words: list[str], log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(_: object) -> None:
+        raise SourceUnreachableError("http://nowhere: Connection refused")
+
+    monkeypatch.setattr(command, "fetch", away)
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 1
+    assert done.stderr == "SourceUnavailable: http://nowhere: Connection refused\n"
 
 
 def test_the_digest_is_printed(tmp_path: Path, words: list[str]) -> None:
