@@ -17,6 +17,12 @@ app.kubernetes.io/name: {{ include "conch.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 
+{{- /* Another name than the operator's, whose selector would take in these pods. */ -}}
+{{- define "conch.cacheSelector" -}}
+app.kubernetes.io/name: {{ include "conch.name" . }}-cache
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
 {{- /* managed-by is Helm's here: children of services carry managed-by: conch. */ -}}
 {{- define "conch.labels" -}}
 {{ include "conch.selector" . }}

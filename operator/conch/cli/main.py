@@ -80,6 +80,20 @@ def run_command(
         list[str] | None,
         typer.Option(help="a directory of the nodes that file:// sources may name; repeatable"),
     ] = None,
+    source_endpoint: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="where sources are downloaded from: s3=URL, gs=URL, hf=URL or oci/REGISTRY=URL; "
+            "repeatable"
+        ),
+    ] = None,
+    cache_path: Annotated[
+        str | None,
+        typer.Option(
+            help="the directory of the nodes that `conch cache` keeps; unset: models are "
+            "downloaded at each start"
+        ),
+    ] = None,
     health_address: Annotated[
         str | None, typer.Option(help="of the liveness probe, such as http://0.0.0.0:8080/healthz")
     ] = None,
@@ -118,6 +132,8 @@ def run_command(
         tick_seconds=tick_seconds,
         relist_seconds=relist_seconds,
         file_prefixes=tuple(file_source_prefix or ()),
+        endpoints=variables(source_endpoint or ()),
+        cache_path=cache_path,
     )
     endpoints = process.Endpoints(health=health_address, metrics_port=metrics_port)
     try:

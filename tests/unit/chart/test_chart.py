@@ -66,6 +66,9 @@ EVERYTHING = (
     "podMonitor.labels.release=prometheus",
     "networkPolicy.enabled=true",
     "sources.filePrefixes={/srv/models,/srv/more}",
+    "cache.enabled=true",
+    "cache.nodeSelector.gpu=yes",
+    "cache.priorityClassName=system-node-critical",
     "prometheus.url=http://prometheus.monitoring:9090",
     "imagePullSecrets[0].name=registry",
     "podLabels.team=platform",
@@ -233,6 +236,53 @@ def test_volumes_are_touched_only_where_file_sources_are_allowed(helm: Path) -> 
     assert allowed(with_files, "PersistentVolume") >= {"list", "watch", "create", "patch", "delete"}
 
 
+def cache_pod(objects: dict[tuple[str, str], Object]) -> Object:
+    spec = objects["DaemonSet", "conch-cache"]["spec"]["template"]["spec"]
+    assert isinstance(spec, dict)
+    return spec
+
+
+def test_no_cache_is_kept_unless_it_is_asked_for(helm: Path) -> None:
+    objects = rendered(helm)
+    assert not [kind for kind, name in objects if kind == "DaemonSet" or "cache" in name]
+    assert not [a for a in arguments(objects) if a.startswith("--cache-path")]
+    assert allowed(objects, "Namespace") == set()
+
+
+def test_operator_and_agent_mean_the_same_cache(helm: Path) -> None:
+    objects = rendered(helm, "cache.enabled=true", "cache.path=/data/cache", "cache.size=5Gi")
+    assert "--cache-path=/data/cache" in arguments(objects)
+    assert allowed(objects, "PersistentVolume") >= {"list", "watch", "create", "patch", "delete"}
+    assert allowed(objects, "Namespace") == {"get"}
+    spec = cache_pod(objects)
+    (container,) = spec["containers"]
+    assert {"--path=/data/cache", "--size=5Gi"} <= set(container["args"])
+    assert spec["volumes"][0]["hostPath"]["path"] == "/data/cache"
+    assert container["volumeMounts"] == [{"name": "cache", "mountPath": "/data/cache"}]
+    done = CliRunner().invoke(app, [container["command"][1], *container["args"], "--help"])
+    assert done.exit_code == 0, done.output
+
+
+def test_the_agent_of_the_cache_is_root_with_little_else(helm: Path) -> None:
+    objects = rendered(helm, *EVERYTHING)
+    (container,) = cache_pod(objects)["containers"]
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"], "add": ["CHOWN", "DAC_OVERRIDE", "FOWNER"]},
+    }
+    (rule,) = objects["ClusterRole", "conch-cache"]["rules"]
+    assert rule == {"apiGroups": [""], "resources": ["pods", "namespaces"], "verbs": ["get"]}
+    assert cache_pod(objects)["tolerations"] == [{"operator": "Exists"}]
+
+
+def test_the_operators_selector_takes_in_no_agent(helm: Path) -> None:
+    objects = rendered(helm, *EVERYTHING)
+    wanted = objects["Deployment", "conch"]["spec"]["selector"]["matchLabels"]
+    labels = objects["DaemonSet", "conch-cache"]["spec"]["template"]["metadata"]["labels"]
+    assert not wanted.items() <= labels.items()
+
+
 def test_the_lease_is_the_one_that_the_role_names(helm: Path) -> None:
     objects = rendered(helm, "operator.leaseName=other")
     assert "--lease-name=other" in arguments(objects)
@@ -280,6 +330,8 @@ REFUSED = [
     ("operator.tickSeconds=0", "at '/operator/tickSeconds': minimum: got 0, want 0.2"),
     ("prometheus.url=prometheus:9090", "at '/prometheus/url': 'prometheus:9090' does not match"),
     ("sources.filePrefixes={models}", "at '/sources/filePrefixes/0': 'models' does not match"),
+    ("cache.size=much", "at '/cache/size': 'much' does not match"),
+    ("cache.path=/", "at '/cache/path': '/' does not match"),
     ("image.pullPolicy=Sometimes", "at '/image/pullPolicy': value must be one of"),
     ("podMonitor.interval=5", "at '/podMonitor/interval': got number, want string"),
     ("triton.args={log-verbose=1}", "at '/triton/args/0': 'log-verbose=1' does not match"),
