@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 CRD_RETRY_S = 1.0
 EXIT_TIMEOUT_S = 2.0
+SETTLED_S = 0.1
 LISTS_AT_ONCE = 3
 """Enough to keep the API server busy, and few enough to hold little of them in memory."""
 
@@ -115,10 +116,13 @@ async def _serve(
 
 
 def _hear(stop: asyncio.Event) -> None:
-    """Take the signals over from kopf, which would wait for the leader to end by itself."""
+    """Take the signals over from kopf, which would wait 5 s for the leader to end by itself.
+
+    kopf takes them for itself once more after its start-up handlers: hence a moment later.
+    """
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
+        loop.call_later(SETTLED_S, loop.add_signal_handler, number, stop.set)
 
 
 async def _lead(cluster: Cluster, lease: LeaseThread, reconciler: Reconciler) -> None:
