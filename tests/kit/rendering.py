@@ -1,5 +1,6 @@
 """A model service as most tests want it, and small changes of it."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from conch.api.model import ModelSpec
@@ -60,6 +61,7 @@ def example(
     service: str = "digits",
     namespace: str = "vision",
     file_prefixes: tuple[str, ...] = (),
+    endpoints: Mapping[str, str] | None = None,
 ) -> Snapshot:
     """Return the snapshot of the example with changes in its service and its variant."""
     model = model_spec(**(variant or {}))
@@ -71,4 +73,4 @@ def example(
         namespace=namespace,
         images=images,
         file_prefixes=file_prefixes,
-    )
+    ).through(endpoints or {})

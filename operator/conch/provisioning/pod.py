@@ -25,8 +25,10 @@ from conch.provisioning.volumes import (
     CACHE,
     CONFIG,
     CREDENTIALS,
+    IDENTITY,
     MODELS,
     SOURCE,
+    TOKEN,
     fetch_mounts,
     triton_mounts,
     volumes,
@@ -222,8 +224,17 @@ def fetch_args(snapshot: Snapshot) -> list[str]:
         args.append(f"--file-name={_FILE_NAMES[variant.backend]}")
     if place.scheme not in DOWNLOADED:
         args.append(f"--source-dir={_source_dir(snapshot, place)}")
-    elif variant.source.secret_ref:
+        return args
+    if variant.source.secret_ref:
         args.append(f"--credentials={CREDENTIALS}")
+    if place.scheme in (Scheme.HTTP, Scheme.HTTPS):
+        return args
+    if variant.source.secret_ref:
+        args.append(f"--secret-name={variant.source.secret_ref.name}")
+    if variant.source.token_audience:
+        args.append(f"--token={IDENTITY}/{TOKEN}")
+    if snapshot.endpoint:
+        args.append(f"--endpoint={snapshot.endpoint}")
     return args
 
 

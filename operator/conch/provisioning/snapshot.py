@@ -14,7 +14,7 @@ from typing import Any, Self
 from conch.api.base import KubeModel
 from conch.api.model import ModelSpec, Tensor, Variant
 from conch.api.service import Disruption, ModelKind, ModelServiceSpec, PodTemplate
-from conch.provisioning.source import Scheme, file_root, location
+from conch.provisioning.source import Scheme, endpoint_key, file_root, location
 
 _REVISION_LENGTH = 10
 _MEASURED = ("accuracy", "profile")
@@ -53,6 +53,9 @@ class Snapshot:
     disruption: Disruption
     file_root: str | None = None
     """For a ``file://`` source, the directory of the nodes that is mounted."""
+    endpoint: str | None = None
+    """Where the installation has its source's protocol spoken; never kept, so that a mirror that
+    is moved counts for the next pod."""
     cache: bool = False
     """Whether new pods use the cache of their node: the installation's choice, and never kept."""
 
@@ -60,6 +63,11 @@ class Snapshot:
         """Return the snapshot with what a service may change without a new revision."""
         drain = spec.scaling.seconds("drain_timeout")
         return replace(self, drain_seconds=drain, disruption=spec.disruption)
+
+    def through(self, endpoints: Mapping[str, str]) -> Self:
+        """Return the snapshot with the endpoint that the installation has for its source."""
+        key = endpoint_key(location(self.variant.source))
+        return replace(self, endpoint=endpoints.get(key) if key else None)
 
     def to_data(self) -> dict[str, Any]:
         """Return what lasts of the snapshot, for the ``data`` of a ControllerRevision."""

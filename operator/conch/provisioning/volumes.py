@@ -17,6 +17,9 @@ MODELS = "/models"
 CONFIG = "/config"
 SOURCE = "/source"
 CREDENTIALS = "/credentials"
+IDENTITY = "/identity"
+TOKEN = "token"  # noqa: S105  # the name of a file
+_TOKEN_SECONDS = 3600
 CACHE = "/cache"
 _CAPACITY = "1Gi"
 """Asked for because the API wants a size; a local volume has no limit of its own."""
@@ -68,11 +71,18 @@ def _source(snapshot: Snapshot) -> tuple[Mount, ...]:
     place = location(source)
     if place.scheme not in DOWNLOADED:
         return (Mount("source", SOURCE, _source_volume(snapshot, place), fetch=True),)
+    found = []
     if source.secret_ref:
         # Optional, so that the missing Secret is named by the fetch and not only by an Event.
         secret = {"secret": {"secretName": source.secret_ref.name, "optional": True}}
-        return (Mount("credentials", CREDENTIALS, secret, triton=False, fetch=True),)
-    return ()
+        found.append(Mount("credentials", CREDENTIALS, secret, triton=False, fetch=True))
+    if source.token_audience:
+        token = {"audience": source.token_audience, "expirationSeconds": _TOKEN_SECONDS}
+        projected = {"sources": [{"serviceAccountToken": {**token, "path": TOKEN}}]}
+        found.append(
+            Mount("identity", IDENTITY, {"projected": projected}, triton=False, fetch=True)
+        )
+    return tuple(found)
 
 
 def _source_volume(snapshot: Snapshot, place: Location) -> dict[str, Any]:

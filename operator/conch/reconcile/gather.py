@@ -91,6 +91,8 @@ class Gatherer:
     """By UID, of the last tick: what did not change since is not looked through again."""
     _requests: dict[str, tuple[str, dict[str, float]]] = field(default_factory=dict)
     _shapes: dict[tuple[str, str, str, int], Shape] = field(default_factory=dict)
+    _resolutions: dict[tuple[object, ...], Resolved | Fault] = field(default_factory=dict)
+    _stored: dict[tuple[object, ...], Snapshot | None] = field(default_factory=dict)
 
     def gather(self) -> FleetFacts:
         """Return the fleet as the store knows it now."""
@@ -118,14 +120,20 @@ class Gatherer:
 
     def _parse(self, model: type[Any], body: Object) -> Any:
         """Parse a spec once for each generation of an object."""
-        metadata = body["metadata"]
-        key = (metadata["uid"], int(metadata.get("generation", version_of(body))))
+        key = _edition(body)
         if key not in self._parsed:
             self._parsed[key] = parsed(model, body.get("spec"))
         return self._parsed[key]
 
     def _forget(self, most: int = 50_000) -> None:
-        for cache in (self._parsed, self._shapes, self._requests):
+        caches: tuple[dict[Any, Any], ...] = (
+            self._parsed,
+            self._shapes,
+            self._requests,
+            self._resolutions,
+            self._stored,
+        )
+        for cache in caches:
             if len(cache) > most:
                 cache.clear()
 
@@ -194,12 +202,13 @@ class Gatherer:
         versions: tuple[object, ...],
     ) -> ServiceFacts:
         resolved, fault = self._resolved(body, spec)
-        snapshots = _snapshots(body, spec, children["ControllerRevision"])
+        snapshots = self._snapshots(body, spec, children["ControllerRevision"])
         if resolved:
             name = resolved.snapshot.revision
             # A revision that exists keeps the images it was made with.
             kept = snapshots.get(name, resolved.snapshot)
             snapshots[name] = kept.following(spec)
+        snapshots = {n: s.through(self.settings.endpoints) for n, s in snapshots.items()}
         metadata = body["metadata"]
         names = {bounded(p.name): p.name for p in pools}
         set_views = tuple(
@@ -239,14 +248,33 @@ class Gatherer:
     def _resolved(
         self, body: Object, spec: ModelServiceSpec
     ) -> tuple[Resolved | None, Fault | None]:
-        result = resolve(
-            body,
-            spec,
-            self._model(body, spec),
-            images=self.settings.images,
-            file_prefixes=self.settings.file_prefixes,
-        )
+        model = self._model(body, spec)
+        key = (_edition(body), model and _edition(model))
+        result = self._resolutions.get(key)
+        if result is None:
+            result = self._resolutions[key] = resolve(
+                body,
+                spec,
+                model,
+                images=self.settings.images,
+                file_prefixes=self.settings.file_prefixes,
+            )
         return (None, result) if isinstance(result, Fault) else (result, None)
+
+    def _snapshots(
+        self, body: Object, spec: ModelServiceSpec, revisions: Iterable[Object]
+    ) -> dict[str, Snapshot]:
+        """Return what the revisions' pods are made from; each is read once for a spec."""
+        found = {}
+        for revision in revisions:
+            name = revision["metadata"]["labels"].get(LABEL_REVISION, "")
+            key = (_edition(body), revision["metadata"]["uid"])
+            if key not in self._stored:
+                self._stored[key] = stored(revision, body, spec, name)
+            snapshot = self._stored[key]
+            if snapshot is not None:
+                found[name] = snapshot
+        return found
 
     def _serving(self, namespace: str, name: str) -> str | None:
         service = self.store.get("Service", name, namespace)
@@ -300,16 +328,10 @@ def _matching(nodes: Iterable[Node], spec: GPUPoolSpec) -> tuple[Node, ...]:
     )
 
 
-def _snapshots(
-    body: Object, spec: ModelServiceSpec, revisions: Iterable[Object]
-) -> dict[str, Snapshot]:
-    found = {}
-    for revision in revisions:
-        name = revision["metadata"]["labels"].get(LABEL_REVISION, "")
-        snapshot = stored(revision, body, spec, name)
-        if snapshot is not None:
-            found[name] = snapshot
-    return found
+def _edition(body: Object) -> tuple[str, int]:
+    """Return what changes with an object's spec, and not with its status."""
+    metadata = body["metadata"]
+    return metadata["uid"], int(metadata.get("generation", version_of(body)))
 
 
 def unknown_pools(facts: ServiceFacts, fleet: FleetFacts) -> Fault | None:

@@ -1,6 +1,7 @@
 """How this installation runs; given on the command line, set by the chart."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from conch.provisioning.snapshot import Images
 
@@ -21,6 +22,8 @@ class Settings:
     file_prefixes: tuple[str, ...] = ()
     """Directories on nodes that file:// sources may name; none by default, since they are the
     node's own."""
+    endpoints: Mapping[str, str] = field(default_factory=dict)
+    """Where sources are downloaded from: by s3, gs, hf, or oci/REGISTRY."""
     cache_path: str | None = None
     """The directory of the nodes that caches models; None for none."""
     concurrency: int = 16

@@ -66,6 +66,8 @@ EVERYTHING = (
     "podMonitor.labels.release=prometheus",
     "networkPolicy.enabled=true",
     "sources.filePrefixes={/srv/models,/srv/more}",
+    "sources.endpoints.s3=https://minio.lan:9000",
+    "sources.endpoints.oci.docker\\.io=https://mirror.lan/dockerhub",
     "cache.enabled=true",
     "cache.nodeSelector.gpu=yes",
     "cache.priorityClassName=system-node-critical",
@@ -230,6 +232,23 @@ def test_the_operator_may_do_no_more_than_it_does(helm: Path) -> None:
     assert allowed(objects, "Lease") == {"create", "get", "update"}
 
 
+def operator_args(objects: dict[tuple[str, str], Object]) -> list[str]:
+    spec = objects["Deployment", "conch"]["spec"]["template"]["spec"]
+    return [str(a) for a in spec["containers"][0]["args"]]
+
+
+def test_mirrors_are_told_to_the_operator(helm: Path) -> None:
+    registry = "sources.endpoints.oci.registry\\.lan:5000=http://registry.lan:5000"
+    objects = rendered(helm, "sources.endpoints.hf=https://hub.lan", registry)
+    told = [a for a in operator_args(objects) if a.startswith("--source-endpoint")]
+    assert told == [
+        "--source-endpoint=hf=https://hub.lan",
+        "--source-endpoint=oci/registry.lan:5000=http://registry.lan:5000",
+    ]
+    plain = operator_args(rendered(helm))
+    assert not [a for a in plain if a.startswith("--source-endpoint")]
+
+
 def test_volumes_are_touched_only_where_file_sources_are_allowed(helm: Path) -> None:
     assert allowed(rendered(helm), "PersistentVolume") == set()
     with_files = rendered(helm, "sources.filePrefixes={/srv/models}")
@@ -330,6 +349,7 @@ REFUSED = [
     ("operator.tickSeconds=0", "at '/operator/tickSeconds': minimum: got 0, want 0.2"),
     ("prometheus.url=prometheus:9090", "at '/prometheus/url': 'prometheus:9090' does not match"),
     ("sources.filePrefixes={models}", "at '/sources/filePrefixes/0': 'models' does not match"),
+    ("sources.endpoints.s3=minio:9000", "at '/sources/endpoints/s3': 'minio:9000' does not match"),
     ("cache.size=much", "at '/cache/size': 'much' does not match"),
     ("cache.path=/", "at '/cache/path': '/' does not match"),
     ("image.pullPolicy=Sometimes", "at '/image/pullPolicy': value must be one of"),

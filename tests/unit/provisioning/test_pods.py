@@ -251,6 +251,7 @@ def test_pods_are_restricted() -> None:
         {"uri": "file:///srv/models/digits"},
         {"uri": "https://example.com/digits.tgz", "secretRef": {"name": "login"}},
         {"configMap": {"name": "digits"}},
+        {"uri": "s3://m/digits", "secretRef": {"name": "login"}, "tokenAudience": "sts"},
     ],
 )
 def test_every_mount_has_its_volume_and_every_volume_is_mounted(source: dict[str, Any]) -> None:
@@ -320,12 +321,74 @@ def test_pods_have_an_account_of_their_own() -> None:
             {"uri": "https://example.com/m.onnx", "secretRef": {"name": "login"}},
             {"--credentials=/credentials", "--uri=https://example.com/m.onnx"},
         ),
+        (
+            {"uri": "s3://models/digits", "secretRef": {"name": "login"}},
+            {"--credentials=/credentials", "--secret-name=login", "--uri=s3://models/digits"},
+        ),
+        ({"uri": "gs://models/digits", "tokenAudience": "sts"}, {"--token=/identity/token"}),
     ],
 )
 def test_the_fetch_is_told_where_the_files_are(source: dict[str, Any], wanted: set[str]) -> None:
     args = fetch_args(example(variant={"source": source}))
     assert wanted <= set(args)
     assert any(a.startswith("--source-dir") for a in args) == ("--source-dir" in str(wanted))
+
+
+def test_an_older_fetch_of_http_sources_is_told_nothing_new() -> None:
+    source = {"uri": "https://example.com/m.onnx", "secretRef": {"name": "login"}}
+    args = fetch_args(example(variant={"source": source}, endpoints={"https": "http://mirror"}))
+    assert {a.partition("=")[0] for a in args} == {
+        "--uri",
+        "--model",
+        "--repository",
+        "--config",
+        "--file-name",
+        "--credentials",
+    }
+
+
+def test_secrets_and_tokens_are_for_the_fetch_alone() -> None:
+    source = {
+        "uri": "s3://models/digits",
+        "secretRef": {"name": "login"},
+        "tokenAudience": "sts.amazonaws.com",
+    }
+    snapshot = example(variant={"source": source})
+    mounted = {m["mountPath"]: m for m in _fetch(snapshot)["volumeMounts"]}
+    assert mounted["/credentials"]["readOnly"]
+    assert mounted["/identity"]["readOnly"]
+    assert not {"/credentials", "/identity"} & {
+        m["mountPath"] for m in _triton(snapshot)["volumeMounts"]
+    }
+    token = next(v for v in _spec(snapshot)["volumes"] if v["name"] == "conch-identity")
+    assert token["projected"]["sources"] == [
+        {
+            "serviceAccountToken": {
+                "audience": "sts.amazonaws.com",
+                "expirationSeconds": 3600,
+                "path": "token",
+            }
+        }
+    ]
+
+
+@pytest.mark.parametrize(
+    ("uri", "wanted"),
+    [
+        ("s3://models/digits", "http://minio:9000"),
+        ("oci://registry.lan:5000/m:1", "http://registry.lan:5000"),
+        ("oci://ghcr.io/org/m:1", None),
+        ("gs://models/digits", None),
+        ("https://example.com/m.onnx", None),
+    ],
+)
+def test_the_installation_says_where_protocols_are_spoken(uri: str, wanted: str | None) -> None:
+    endpoints = {"s3": "http://minio:9000", "oci/registry.lan:5000": "http://registry.lan:5000"}
+    snapshot = example(variant={"source": {"uri": uri}}, endpoints=endpoints)
+    found = [a for a in fetch_args(snapshot) if a.startswith("--endpoint")]
+    assert found == ([f"--endpoint={wanted}"] if wanted else [])
+    assert snapshot.revision == example(variant={"source": {"uri": uri}}).revision
+    assert "endpoint" not in snapshot.to_data()
 
 
 @pytest.mark.parametrize(
