@@ -129,9 +129,10 @@ class NodeCache:
             with self._held(key) as beat:
                 return self._found(key) or self._filled(key, fill, size, beat)
         except SourceError as error:
-            if not _is_disk_fault(error):
+            fault = _disk_fault(error)
+            if fault is None:
                 raise
-            raise CacheUnavailableError(f"filling it failed: {error}") from error
+            raise CacheUnavailableError(_said(fault)) from error
         except OSError as error:
             raise CacheUnavailableError(_said(error)) from error
 
@@ -202,7 +203,7 @@ class NodeCache:
                 filled = fill(files)
                 _publish(entry, filled)
         except (SourceError, OSError) as error:
-            if _is_disk_fault(error) or (isinstance(error, SourceError) and error.final):
+            if _disk_fault(error) or (isinstance(error, SourceError) and error.final):
                 shutil.rmtree(entry / WORK, ignore_errors=True)
             raise
         self._mark(key)
@@ -217,7 +218,8 @@ class NodeCache:
             )
         space = os.statvfs(self.root)
         free = space.f_bavail * space.f_frsize
-        if free - wanted < limits.reserve:
+        # The other half is what the agent has to evict others in, while this one comes.
+        if free - wanted < limits.reserve / 2:
             raise CacheUnavailableError(
                 f"{free} bytes are free on the node's disk: too few for {wanted} more"
             )
@@ -360,13 +362,13 @@ def _inside(files: Path, source: str) -> Path:
     return path
 
 
-def _is_disk_fault(error: BaseException | None) -> bool:
-    """Tell whether what a fetch met was the cache's disk and not its source."""
+def _disk_fault(error: BaseException | None) -> OSError | None:
+    """Return the fault of the cache's disk behind what a fetch met; None where it was another."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in _DISK_FAULTS:
-            return True
+            return error
         error = error.__cause__
-    return False
+    return None
 
 
 def _raise(error: OSError) -> None:
