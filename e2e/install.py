@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 NAMESPACE = "conch-system"
 RELEASE = "conch"
 HELM_TIMEOUT_S = 180.0
+CACHE_SIZE = "2Gi"
 
 
 @dataclass(frozen=True)
@@ -102,4 +103,16 @@ def chart_values(
         "operator": pace,
         "sources": {"filePrefixes": [str(models)]},
         "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}],
+        "cache": cache_values(cluster),
     }
+
+
+def cache_values(cluster: Cluster) -> dict[str, object]:
+    """Return the nodes' cache: both nodes of the local cluster share one, which goes with it.
+
+    Nothing is written to the nodes of a cluster of the user's own.
+    """
+    if not cluster.local:
+        return {"enabled": False}
+    path = Layout.default().root / "cache"
+    return {"enabled": True, "path": str(path), "size": CACHE_SIZE, "reserve": "1Gi"}

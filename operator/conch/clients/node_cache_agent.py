@@ -13,6 +13,7 @@ import os
 import re
 import shutil
 import stat
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -102,14 +103,13 @@ class Agent:
         self._uid = uid
         self._clock = clock
         self._room = bounds.size
-        self._removed = 0
         self.tally = Tally()
 
     def prepare(self) -> None:
         """Make the agent's own directory, empty. Raises OSError."""
         self._root.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(self._own, ignore_errors=True)
-        self._own.mkdir(mode=0o700)
+        self._out_of_sight()
 
     def tenants(self) -> list[Tenant]:
         """Return the namespaces that have a directory here."""
@@ -210,13 +210,17 @@ class Agent:
 
     def _remove(self, path: Path) -> None:
         """Take something out of the pods' sight at once, then remove it."""
-        self._removed += 1
-        own = self._own / str(self._removed)
+        own = self._out_of_sight()
         path.rename(own)
         try:
             shutil.rmtree(own) if _is_folder(own) else own.unlink()
         except (OSError, RecursionError) as error:
             logger.warning("%s is out of sight, and not removed: %s", path.name, error)
+
+    def _out_of_sight(self) -> Path:
+        """Return a path that is free, where no pod looks; agents of one disk don't meet there."""
+        self._own.mkdir(mode=0o700, exist_ok=True)
+        return self._own / uuid.uuid4().hex
 
     def _account(self, kept: list[Item], excess: int) -> None:
         sizes: dict[str, int] = {}
@@ -236,7 +240,7 @@ class Agent:
 
     def _tell_limits(self, tenant: Tenant) -> None:
         """Write what a new tree may take; by a rename, which follows no link of a tenant's."""
-        told = self._own / LIMITS
+        told = self._out_of_sight()
         told.write_text(json.dumps({"size": self._room, "reserve": self._bounds.reserve}))
         told.chmod(0o644)
         told.rename(tenant.path / LIMITS)
