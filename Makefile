@@ -64,9 +64,9 @@ test-unit: install ## Run units and properties: no cluster, no root
 	@echo "== Units and properties"
 	@$(PYTEST) -q tests/unit tests/property || { echo "Units or properties failed: see above." >&2; exit 1; }
 
-test-control-plane: install ## Run tests against a real API server with simulated nodes
+test-control-plane: install ## Run tests against a real API server, and against real servers of models
 	@echo "== Control plane: a real API server, simulated nodes"
-	@$(PYTEST) -q $(SIDE_BY_SIDE) tests/control_plane || { echo "Control-plane tests failed: see above." >&2; exit 1; }
+	@$(PYTEST) -q $(SIDE_BY_SIDE) tests/control_plane tests/protocols || { echo "Control-plane tests failed: see above." >&2; exit 1; }
 
 sweep: install ## Kill the operator at every write of every scenario (20 minutes; the tests take a share a day)
 	@CONCH_SWEEP_SHARE=1 $(PYTEST) -q tests/control_plane/test_crash_sweep.py

@@ -95,6 +95,16 @@ def _coredns() -> Program:
     return Program("coredns", Package(module, "v1.15.0", module), optional=True)
 
 
+def _of_main(name: str, module: str, version: str, path: str = "") -> Program:
+    return Program(name, Package(module, version, f"{module}{path}"))
+
+
+# Servers that models are downloaded from, for tests: no cluster needs them.
+MODEL_SERVERS = (
+    _of_main("versitygw", "github.com/versity/versitygw", "v1.8.0", "/cmd/versitygw"),
+    _of_main("fake-gcs-server", "github.com/fsouza/fake-gcs-server", "v1.56.1"),
+    _of_main("registry", "github.com/distribution/distribution/v3", "v3.1.2", "/cmd/registry"),
+)
 # In the order in which they are built: what a cluster cannot start without comes first.
 PROGRAMS = (
     _kubernetes("kube-apiserver"),
@@ -121,12 +131,13 @@ def ensure_binaries(
     Builds what the cache lacks. Raises BuildError; an optional program that can't be built is
     only reported, so look whether its file is there. ValueError for a name that is unknown.
     """
-    if unknown := set(names) - set(ALL):
+    programs = (*PROGRAMS, *MODEL_SERVERS)
+    if unknown := set(names) - {program.name for program in programs}:
         raise ValueError(f"no such program: {', '.join(sorted(unknown))}")
     cache = cache or Cache(default_root())
     folder = cache.root / "bin" / digest(*(program.key for program in PROGRAMS))
     folder.mkdir(parents=True, exist_ok=True)
-    for program in PROGRAMS:
+    for program in programs:
         if program.name in names:
             _provide(program, folder, cache, report)
     return folder

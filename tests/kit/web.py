@@ -10,10 +10,12 @@ import base64
 import hashlib
 import http.client
 import re
+import ssl
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
@@ -45,9 +47,10 @@ class Reply:
 
 @dataclass(frozen=True)
 class Fault:
-    """What goes wrong with an answer to a path that holds ``match``, ``times`` times."""
+    """What goes wrong with answers to a method and to paths that hold ``match``, ``times`` times."""
 
     match: str = ""
+    method: str = ""
     times: int = 1
     cut: int | None = None
     """The connection is cut after so many bytes of the body."""
@@ -61,15 +64,26 @@ class Fault:
 
 
 class Server:
-    """A server on a free port of ``host``; what it answers is a subclass's ``answer``."""
+    """A server on a free port of ``host``; what it answers is a subclass's ``answer``.
 
-    def __init__(self, host: str = "127.0.0.1", port: int = 0) -> None:
+    ``secured`` are the PEM files of a certificate and its key.
+    """
+
+    def __init__(
+        self, host: str = "127.0.0.1", port: int = 0, *, secured: tuple[Path, Path] | None = None
+    ) -> None:
         self.asked: list[Asked] = []
         self.sent = 0
+        self._sent: list[tuple[str, int]] = []
         self._faults: list[Fault] = []
         self._lock = threading.Lock()
         self._http = ThreadingHTTPServer((host, port), _handler_of(self))
         self._http.daemon_threads = True
+        self._scheme = "https" if secured else "http"
+        if secured:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*secured)
+            self._http.socket = context.wrap_socket(self._http.socket, server_side=True)
         self._thread = threading.Thread(
             target=self._http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
         )
@@ -87,7 +101,7 @@ class Server:
     @property
     def url(self) -> str:
         """Where it listens."""
-        return f"http://{self.address}"
+        return f"{self._scheme}://{self.address}"
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -114,6 +128,7 @@ class Server:
             self._faults.clear()
             self.asked.clear()
             self.sent = 0
+            self._sent.clear()
 
     def serve(self, asked: Asked) -> tuple[Reply, Fault]:
         """Return the answer to a request, and what befalls it."""
@@ -132,14 +147,21 @@ class Server:
             reply = replace(reply, body=bytes([reply.body[0] ^ 1]) + reply.body[1:])
         return reply, fault
 
-    def count(self, size: int) -> None:
-        """Count bytes that were sent."""
+    def count(self, asked: Asked, size: int, fault: Fault) -> None:
+        """Count bytes that were sent, those of made-up refusals left out."""
         with self._lock:
+            size = 0 if fault.status else size
             self.sent += size
+            self._sent.append((asked.path, size))
+
+    def sent_of(self, match: str) -> int:
+        """Return how many bytes of paths that hold ``match`` were sent."""
+        with self._lock:
+            return sum(size for path, size in self._sent if match in path)
 
     def _next(self, asked: Asked) -> Fault:
         for i, fault in enumerate(self._faults):
-            if fault.match in asked.path:
+            if fault.match in asked.path and fault.method in ("", asked.method):
                 left = replace(fault, times=fault.times - 1)
                 self._faults[i : i + 1] = [left] if left.times else []
                 return fault
@@ -149,8 +171,14 @@ class Server:
 class Shelf(Server):
     """Files by path, with ranges, ETags, and a header that must come where ``secret`` is set."""
 
-    def __init__(self, files: Mapping[str, bytes] | None = None, *, secret: str = "") -> None:
-        super().__init__()
+    def __init__(
+        self,
+        files: Mapping[str, bytes] | None = None,
+        *,
+        secret: str = "",
+        secured: tuple[Path, Path] | None = None,
+    ) -> None:
+        super().__init__(secured=secured)
         self.files = dict(files or {})
         self.secret = secret
 
@@ -171,6 +199,10 @@ class Relay(Server):
 
     def answer(self, asked: Asked) -> Reply:
         """Answer what the other server answers."""
+        return self.handed_on(asked)
+
+    def handed_on(self, asked: Asked) -> Reply:
+        """Return what the other server answers."""
         connection = http.client.HTTPConnection(str(self.upstream.netloc), timeout=30)
         try:
             headers = {k: v for k, v in asked.headers.items() if k.lower() != "connection"}
@@ -217,7 +249,7 @@ def _handler_of(server: Server) -> type[BaseHTTPRequestHandler]:
                 self.rfile.read(length) if length else b"",
             )
             reply, fault = server.serve(asked)
-            _send(self, reply, fault, server.count)
+            _send(self, reply, fault, lambda size: server.count(asked, size, fault))
 
         do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = do_PATCH = _serve  # noqa: N815
 

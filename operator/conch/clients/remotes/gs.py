@@ -170,13 +170,34 @@ def _credentials(place: Place) -> Any:
 
 def _of_secret(place: Place, text: str) -> Any:
     try:
-        return google.auth.load_credentials_from_dict(json.loads(text), scopes=_SCOPES)[0]  # type: ignore[no-untyped-call]
-    except (ValueError, TypeError, exceptions.GoogleAuthError) as error:
+        return _loaded(json.loads(text))
+    except (ValueError, TypeError, KeyError, AttributeError, exceptions.GoogleAuthError) as error:
         name = place.secret_name or "of secretRef"
         raise SourceUnavailableError(
             f"{place.uri}: the key {_KEYS[0]} of the Secret {name} is no Google credential: "
             f"{type(error).__name__}"
         ) from error
+
+
+def _loaded(info: dict[str, Any]) -> Any:
+    """Return the credentials that a file describes; those that would run a program are refused."""
+    # ruff: noqa: PLC0415
+    match info["type"]:
+        case "service_account":
+            from google.oauth2 import service_account
+
+            make: Any = service_account.Credentials.from_service_account_info
+        case "authorized_user":
+            from google.oauth2 import credentials
+
+            make = credentials.Credentials.from_authorized_user_info
+        case "external_account" if "executable" not in info.get("credential_source", {}):
+            from google.auth import identity_pool
+
+            make = identity_pool.Credentials.from_info
+        case other:
+            raise ValueError(other)
+    return make(info, scopes=_SCOPES)
 
 
 def _checksum(row: Mapping[str, Any]) -> Checksum | None:

@@ -43,7 +43,7 @@ _KEYS = {
     "session_token": ("AWS_SESSION_TOKEN",),
     "region": ("AWS_REGION", "AWS_DEFAULT_REGION"),
     "endpoint": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"),
-    "sts_endpoint": ("AWS_ENDPOINT_URL_STS", "AWS_STS_ENDPOINT"),
+    "endpoint_url_sts": ("AWS_ENDPOINT_URL_STS", "AWS_STS_ENDPOINT"),
     "role_arn": ("AWS_ROLE_ARN",),
     "request_payer": ("AWS_REQUEST_PAYER",),
     "virtual_hosted_style_request": ("AWS_VIRTUAL_HOSTED_STYLE_REQUEST",),

@@ -129,6 +129,8 @@ def ask(
             headers={"Accept-Encoding": "identity", **(headers or {})},
             stream=True,
             timeout=(CONNECT_SECONDS, READ_SECONDS),
+            # Else REQUESTS_CA_BUNDLE would go before what the session was told.
+            verify=session.verify,
             **more,
         )
     except requests.exceptions.SSLError as error:
