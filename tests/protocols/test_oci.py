@@ -80,15 +80,19 @@ def test_the_layers_of_an_image_are_laid_over_one_another(
     ]
     registry.image("image", layers)
     place = registry.place("oci://registry.lan/image:1")
-    assert _got(place, tmp_path / "to") == {"models/1/model.py": b"new", "models/2/c": b"c"}
+    assert _got(place, tmp_path / "to") == {"1/model.py": b"new", "2/c": b"c"}
 
 
 def test_an_image_becomes_a_model_and_its_digest_is_that_of_the_directory(
     registry: Registry, tmp_path: Path
 ) -> None:
-    (tmp_path / "plain/models").mkdir(parents=True)
-    (tmp_path / "plain/models/model.py").write_bytes(b"code")
-    registry.image("car", [_layer(registry, "car", {"models/model.py": b"code"})])
+    (tmp_path / "plain").mkdir(parents=True)
+    (tmp_path / "plain/model.py").write_bytes(b"code")
+    layers = [
+        _layer(registry, "car", {"bin/busybox": b"x", "bin/sh": None, "etc/passwd": b"root"}),
+        _layer(registry, "car", {"models/model.py": b"code"}),
+    ]
+    registry.image("car", layers)
     place = registry.place("oci://registry.lan/car:1")
     fetch(
         Request(
@@ -100,7 +104,7 @@ def test_an_image_becomes_a_model_and_its_digest_is_that_of_the_directory(
             credentials=place.credentials,
         )
     )
-    assert _files(tmp_path / "models") == {"digits/1/models/model.py": b"code"}
+    assert _files(tmp_path / "models") == {"digits/1/model.py": b"code"}
 
 
 def test_a_named_layer_is_a_file_unless_it_says_that_it_is_to_be_unpacked(

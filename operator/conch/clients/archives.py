@@ -43,27 +43,55 @@ def unpack(archive: Path, target: Path) -> None:
         raise SourceUnavailableError(f"{archive.name} can't be unpacked: {error}") from error
 
 
-def unpack_layer(archive: Path, target: Path) -> None:
+def top_of(unpacked: Path) -> Path:
+    """Return where an archive's files begin: below its one directory, if that is all it holds.
+
+    A directory with a dot in its name, such as model.savedmodel, or a version is content.
+    """
+    entries = list(unpacked.iterdir())
+    if len(entries) == 1 and entries[0].is_dir() and not _is_content(entries[0].name):
+        return entries[0]
+    return unpacked
+
+
+def _is_content(name: str) -> bool:
+    return "." in name or name.isdigit()
+
+
+def unpack_layer(archive: Path, target: Path) -> list[Path]:
     """Lay the content of a layer of an OCI image over the directory ``target``.
 
-    A name that begins with .wh. removes what lower layers have of that name. Raises
-    SourceUnavailableError, as ``unpack`` does.
+    A name that begins with .wh. removes what lower layers have of that name. Returns where links
+    and devices would be, which are left out. Raises SourceUnavailableError, as ``unpack`` does.
     """
     try:
-        for name, stream in _tar_members(archive):
-            path = _inside(target, name)
-            if path.name == _OPAQUE:
-                _emptied(path.parent)
-            elif path.name.startswith(_WHITEOUT):
-                _removed(path.with_name(path.name.removeprefix(_WHITEOUT)))
-            else:
-                _write(path, stream)
+        with tarfile.open(archive) as tar:
+            return [
+                _inside(target, member.name)
+                for member in tar
+                if not member.isdir() and not _lay(tar, member, _inside(target, member.name))
+            ]
     except _BROKEN as error:
         raise SourceUnavailableError(f"layer {archive.name} can't be unpacked: {error}") from error
     except Exception as error:
         if type(error).__module__ not in ("zlib", "_lzma", "lzma"):
             raise
         raise SourceUnavailableError(f"layer {archive.name} can't be unpacked: {error}") from error
+
+
+def _lay(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> bool:
+    """Do what a layer says of one path; tell whether that was possible."""
+    if path.name == _OPAQUE:
+        _emptied(path.parent)
+        return True
+    if path.name.startswith(_WHITEOUT):
+        _removed(path.with_name(path.name.removeprefix(_WHITEOUT)))
+        return True
+    stream = tar.extractfile(member) if member.isreg() else None
+    _removed(path)
+    if stream is not None:
+        _write(path, stream)
+    return stream is not None
 
 
 def _emptied(folder: Path) -> None:

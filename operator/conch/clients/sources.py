@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from conch.clients.archives import is_archive, unpack
+from conch.clients.archives import is_archive, top_of, unpack
 from conch.clients.checksums import digest_of, files_below
 from conch.clients.node_cache import CacheUnavailableError, Entry, Filled, NodeCache
 from conch.clients.remotes.base import Place
@@ -112,7 +112,7 @@ def _fetch(request: Request, target: Path, work: Path) -> Fetched:
     if mounted.is_file() and is_archive(mounted.name):
         shutil.rmtree(work, ignore_errors=True)
         unpack(mounted, work / "unpacked")
-        mounted, place = _top(work / "unpacked"), _move
+        mounted, place = top_of(work / "unpacked"), _move
     return _laid_out(request, mounted, target, place, found)
 
 
@@ -182,7 +182,7 @@ def _downloaded(request: Request, folder: Path) -> Filled:
         shutil.rmtree(folder / "unpacked", ignore_errors=True)
         unpack(source, folder / "unpacked")
         source.unlink()
-        source = _top(folder / "unpacked")
+        source = top_of(folder / "unpacked")
     return Filled(source, found)
 
 
@@ -199,21 +199,6 @@ def _checked(request: Request, source: Path) -> str | None:
             f"{_shown(request)}: wanted sha256 {request.sha256}, found {found}"
         )
     return found
-
-
-def _top(unpacked: Path) -> Path:
-    """Return where an archive's files begin: below its one directory, if that is all it holds.
-
-    A directory with a dot in its name, such as model.savedmodel, or a version is content.
-    """
-    entries = list(unpacked.iterdir())
-    if len(entries) == 1 and entries[0].is_dir() and not _is_content(entries[0].name):
-        return entries[0]
-    return unpacked
-
-
-def _is_content(name: str) -> bool:
-    return "." in name or name.isdigit()
 
 
 def _laid_out(
