@@ -131,9 +131,9 @@ def _expressions(stage: Object) -> list[Object]:
     return found
 
 
-def node(name: str, accelerator: str, *, gpus: int = 3) -> Object:
+def node(name: str, accelerator: str, *, gpus: int = 3, pods: int = 110) -> Object:
     """Return a node that kwok keeps Ready."""
-    size = {"cpu": "64", "memory": "256Gi", "pods": "110", GPU: str(gpus)}
+    size = {"cpu": str(pods), "memory": f"{2 * pods}Gi", "pods": str(pods), GPU: str(gpus)}
     return {
         "apiVersion": "v1",
         "kind": "Node",
