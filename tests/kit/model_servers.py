@@ -113,8 +113,8 @@ class S3:
 
     @classmethod
     @contextmanager
-    def start(cls, folder: Path) -> Iterator["S3"]:
-        """Run it."""
+    def start(cls, folder: Path, *, host: str = "127.0.0.1") -> Iterator["S3"]:
+        """Run it; ``host`` is where its relay listens."""
         (folder / "data/models").mkdir(parents=True)
         (port,) = free_ports(1)
         words = ["--access", USER, "--secret", PASSWORD, "--port", f"127.0.0.1:{port}", "--quiet"]
@@ -122,7 +122,7 @@ class S3:
         given = secret(folder / "secret", AWS_ACCESS_KEY_ID=USER, AWS_SECRET_ACCESS_KEY=PASSWORD)
         with (
             running("versitygw", words, port=port, log=folder / "log"),
-            Relay(f"http://127.0.0.1:{port}") as relay,
+            Relay(f"http://127.0.0.1:{port}", host) as relay,
         ):
             yield cls(folder, relay, given)
 
