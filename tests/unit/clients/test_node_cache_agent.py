@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import stat
+import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -275,20 +276,29 @@ def test_no_link_of_a_tenant_is_followed(node: Node, tmp_path: Path) -> None:
     assert [p.name for p in tenant.iterdir()] == [".limits.json"]
 
 
-def test_a_deep_tree_ends_neither_the_agent_nor_its_sweep(node: Node) -> None:
-    start = Path.cwd()
-    os.chdir(node.tenant())
+@pytest.fixture
+def deep(node: Node) -> Iterator[Path]:
+    """A directory so deep that Python's own functions can't remove it."""
+    path, start = node.tenant() / "deep", Path.cwd()
+    path.mkdir()
+    os.chdir(path)
     try:
         for _ in range(1500):
             Path("d").mkdir()
             os.chdir("d")
     finally:
         os.chdir(start)
+    yield path
+    subprocess.run(["rm", "-rf", node.root], check=True)  # nor can pytest
+
+
+def test_a_deep_tree_ends_neither_the_agent_nor_its_sweep(node: Node, deep: Path) -> None:
     for key in "abcd":
         node.tree(key)
     node.facts.dead = {POD}
     node.agent.sweep()
     assert len(node.keys()) <= 3
+    assert not deep.exists()
 
 
 def test_a_namespace_that_is_gone_takes_its_cache_along(node: Node) -> None:
