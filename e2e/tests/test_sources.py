@@ -23,6 +23,7 @@ def s3(place: Scratch, tmp_path: Path) -> Iterator[S3]:
         pytest.skip("pods of a cluster of your own may not reach a server on this machine")
     with S3.start(tmp_path, host=ADDRESS) as found:
         found.put("bucket", {"model.py": adding(1).encode(), "weights.bin": bytes(1 << 20)})
+        found.relay.forget()
         yield found
 
 

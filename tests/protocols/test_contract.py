@@ -68,7 +68,7 @@ def running(
 @pytest.fixture
 def server(running: ModelServer, monkeypatch: pytest.MonkeyPatch) -> ModelServer:
     monkeypatch.setenv("NO_PROXY", "*")
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_METADATA_ENDPOINT", "http://127.0.0.1:1")
     monkeypatch.setenv("NO_GCE_CHECK", "true")
     running.relay.forget()
     return running

@@ -9,8 +9,11 @@ import obstore
 import pytest
 
 from conch.clients.downloads import download
+from conch.clients.remotes import s3 as s3_module
 from conch.clients.remotes.base import Place
 from conch.clients.remotes.downloading import Policy
+from conch.clients.remotes.listed import listed
+from conch.clients.remotes.s3 import S3Objects
 from conch.clients.remotes.web import Patience
 from conch.clients.source_errors import ChecksumMismatchError, SourceUnavailableError
 from conch.clients.sources import Request, fetch
@@ -146,6 +149,48 @@ def test_the_accounts_token_is_taken_for_credentials(
         (tmp_path / "token").write_text("strangers")
         with pytest.raises(SourceUnavailableError, match="access denied"):
             download(place, tmp_path / "no", policy=POLICY)
+
+
+def test_who_has_no_credentials_reads_public_objects(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_PROXY", "*")
+    monkeypatch.setenv("AWS_METADATA_ENDPOINT", "http://127.0.0.1:1")
+    with Shelf({"/models/a%20b.onnx": b"code"}) as shelf:
+        place = Place("s3://models/a%20b.onnx", endpoint=shelf.url)
+        assert download(place, tmp_path, policy=POLICY).read_bytes() == b"code"
+        assert {a.path for a in shelf.asked} == {"/models/a%20b.onnx"}
+
+
+def test_the_region_of_a_bucket_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Amazon(Server):
+        def answer(self, asked: Asked) -> Reply:
+            return Reply(403, b"", {"x-amz-bucket-region": "eu-north-1"})
+
+    monkeypatch.setenv("NO_PROXY", "*")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", USER)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", PASSWORD)
+    with Amazon() as amazon:
+        monkeypatch.setattr(s3_module, "_ANYWHERE", amazon.url)
+        assert S3Objects(Place("s3://models/m")).config["region"] == "eu-north-1"
+        assert [a.path for a in amazon.asked] == ["/models"]
+
+
+def test_a_region_that_is_wrong_is_told(s3: S3, tmp_path: Path) -> None:
+    s3.relay.befall(Fault(status=301, headers={"x-amz-bucket-region": "eu-north-1"}))
+    with pytest.raises(SourceUnavailableError, match="in the region eu-north-1: set AWS_REGION"):
+        _got(s3.place("s3://models/digits"), tmp_path)
+
+
+def test_folders_that_consoles_make_are_no_files(s3: S3) -> None:
+    s3.put("folders", {"1/x": b"", "y": b""})
+    remote, _ = listed(s3.place("s3://models/folders"))
+    rows = [
+        [{"path": p, "size": 0, "e_tag": '"1"'} for p in ("folders/1", "folders/1/x", "folders/y")]
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(obstore, "list", lambda *_: rows)
+        assert [f.path for f in remote.listing().files] == ["1/x", "y"]
 
 
 def test_an_object_that_was_written_in_parts_has_no_md5_and_is_checked_by_sha256(

@@ -133,7 +133,9 @@ def _of_config(place: Place, text: str, registry: str) -> Credentials | None:
         found = next((v for k, v in logins.items() if k in keys or _host(k) in keys), None)
         if found is None:
             lacking(place, f"login for {registry} in its {CONFIG}")
-        user, _, password = base64.b64decode(found.get("auth", ""), validate=True).decode().partition(":")
+        user, _, password = (
+            base64.b64decode(found.get("auth", ""), validate=True).decode().partition(":")
+        )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         name = place.secret_name or "of secretRef"
         raise SourceUnavailableError(

@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from datetime import timedelta
 from http import HTTPStatus
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
 
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
     from obstore.store import ClientConfig, S3Config
 
 _SIGNED_FOR = timedelta(hours=1)
+_PATIENT = {"connect_timeout": "10s", "timeout": "60s"}
+_HASTY = {"connect_timeout": "2s", "timeout": "5s"}
+"""For the machine's own service of credentials, which answers at once or is not there."""
 _ANYWHERE = "https://s3.amazonaws.com"
 _KEYS = {
     "access_key_id": ("AWS_ACCESS_KEY_ID",),
@@ -104,11 +108,14 @@ class S3Objects:
             rows = [row for chunk in obstore.list(self.store, prefix or None) for row in chunk]
         except (BaseError, OSError) as error:
             raise self._fault(error) from error
+        folders = {parent for row in rows for parent in _parents(row["path"])}
         return [
             RemoteFile(
                 safe(row["path"].removeprefix(prefix)), row["path"], row["size"], row["e_tag"]
             )
             for row in rows
+            # An empty object may stand for a folder, as consoles make them.
+            if row["size"] or row["path"] not in folders
         ]
 
     def get(self, file: RemoteFile, headers: Mapping[str, str]) -> requests.Response:
@@ -156,6 +163,10 @@ class S3Objects:
 
     def refused(self, response: requests.Response) -> str:
         """Return what the answer means."""
+        region = response.headers.get("x-amz-bucket-region")
+        moved = response.status_code < HTTPStatus.BAD_REQUEST
+        if moved or (response.status_code == HTTPStatus.BAD_REQUEST and region):
+            return f"the bucket is in the region {region or 'of another name'}: set AWS_REGION"
         if response.request.method == "HEAD" and response.status_code == HTTPStatus.FORBIDDEN:
             return _SAID["AccessDenied"]
         return _words(told(response)) or answered(response)
@@ -215,8 +226,10 @@ def _require_keys(place: Place) -> None:
         lacking(place, "keys AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
 
 
-def _store(place: Place, bucket: str, config: dict[str, Any]) -> S3Store:
-    client: ClientConfig = {"connect_timeout": "10s", "timeout": "60s", "allow_http": True}
+def _store(
+    place: Place, bucket: str, config: dict[str, Any], limits: Mapping[str, str] = _PATIENT
+) -> S3Store:
+    client = cast("ClientConfig", {**limits, "allow_http": True})
     authority = place.credentials and place.credentials / AUTHORITY
     if authority and authority.exists():
         client["root_certificate"] = authority.read_bytes()
@@ -238,7 +251,7 @@ def _opened(place: Place, bucket: str, config: dict[str, Any]) -> tuple[S3Store,
     if "access_key_id" in config or "role_arn" in config:
         return store, False
     try:
-        obstore.sign(store, "HEAD", "any", _SIGNED_FOR)
+        obstore.sign(_store(place, bucket, config, _HASTY), "HEAD", "any", _SIGNED_FOR)
     except (BaseError, OSError):
         return _store(place, bucket, {**config, "skip_signature": True}), True
     return store, False
@@ -250,6 +263,11 @@ def _words(text: str) -> str | None:
     if code is None:
         return None
     return f"{_SAID.get(code[1]) or (message[1] if message else 'refused')} ({code[1]})"
+
+
+def _parents(path: str) -> list[str]:
+    """Return the folders that a path lies in."""
+    return [str(parent) for parent in PurePosixPath(path).parents][:-1]
 
 
 def _shortened(text: str) -> str:

@@ -149,7 +149,7 @@ def check(
     Raises PassingError where it is worth to ask again, else SourceUnavailableError in the words
     of ``refused``.
     """
-    if response.ok:
+    if response.status_code < HTTPStatus.MULTIPLE_CHOICES:
         return response
     try:
         if response.status_code in _PASSING or response.status_code >= _SERVERS_FAULT:
