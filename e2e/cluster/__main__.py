@@ -43,8 +43,8 @@ def _run(options: argparse.Namespace, report: Reporter) -> int:
                 artifacts.ensure_images(report=report), report=report
             )
             return 0
-        case "stop":
-            _cluster(layout, report).stop_part(options.part, report=report)
+        case "stop" | "start" | "lose":
+            _break(_cluster(layout, report), options, report)
             return 0
         case _:
             return _status(_cluster(layout, report).state(), as_json=options.json)
@@ -57,6 +57,16 @@ def _up(layout: Layout, report: Reporter) -> int:
     report.info("The cluster is up. To use it:")
     report.info(f"  export KUBECONFIG={layout.kubeconfig} PATH={built.bin}:$PATH")
     return 0
+
+
+def _break(cluster: LocalCluster, options: argparse.Namespace, report: Reporter) -> None:
+    match options.command:
+        case "stop":
+            cluster.stop_part(options.part, report=report)
+        case "start":
+            cluster.start_part(options.part, report=report)
+        case _:
+            cluster.lose_node(options.node, report=report)
 
 
 def _cluster(layout: Layout, report: Reporter) -> LocalCluster:
@@ -102,7 +112,11 @@ def _parser() -> argparse.ArgumentParser:
     status = commands.add_parser("status", help="show each part; exit status 1 if one fails")
     status.add_argument("--json", action="store_true", help="for programs")
     stop = commands.add_parser("stop", help="end one part, to see what happens; `up` mends")
-    stop.add_argument("part", help="its name, as `status` shows it")
+    start = commands.add_parser("start", help="start one part that was stopped")
+    for command in (stop, start):
+        command.add_argument("part", help="its name, as `status` shows it")
+    lose = commands.add_parser("lose", help="end a node and all on it, as a power cut; `up` mends")
+    lose.add_argument("node", help="its name, as `status` shows it")
     return parser
 
 

@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,21 +77,21 @@ class Cgroups:
         """Every process of the cluster: its own, the shims, and those in pods."""
         return set().union(*(_pids(tree) for tree in self._trees()))
 
+    def pids_of_node(self, spec: settings.NodeSpec) -> set[int]:
+        """Every process of one node: kubelet, containerd, the shims, and those in pods."""
+        parts = (f"system/kubelet-{spec.name}", f"system/containerd-{spec.name}", spec.name)
+        return set().union(*(_pids(tree / part) for tree in self._trees() for part in parts))
+
     def kill(self) -> None:
         """Kills every process of the cluster; returns when none is left.
 
         Raises ClusterError if some survive.
         """
+        _kill_all(self.pids)
 
-        def kill_once() -> bool:
-            pids = self.pids()
-            for pid in pids:
-                _kill(pid)
-            return not pids
-
-        if not wait_until(kill_once, timeout=20):
-            left = ", ".join(map(str, sorted(self.pids())))
-            raise settings.ClusterError(f"processes {left} survive SIGKILL; see `ps -p {left}`")
+    def kill_node(self, spec: settings.NodeSpec) -> None:
+        """Kills every process of one node, as a power cut does. Raises ClusterError as `kill`."""
+        _kill_all(lambda: self.pids_of_node(spec))
 
     def remove(self) -> None:
         """Removes the empty cgroups. Raises ClusterError if some can't be removed."""
@@ -159,6 +159,20 @@ def _pids(tree: Path) -> set[int]:
 def _deepest_first(tree: Path) -> Iterator[Path]:
     for folder, _, _ in os.walk(tree, topdown=False):
         yield Path(folder)
+
+
+def _kill_all(those: Callable[[], set[int]]) -> None:
+    """Kills until none is left; raises ClusterError if some survive."""
+
+    def kill_once() -> bool:
+        pids = those()
+        for pid in pids:
+            _kill(pid)
+        return not pids
+
+    if not wait_until(kill_once, timeout=20):
+        left = ", ".join(map(str, sorted(those())))
+        raise settings.ClusterError(f"processes {left} survive SIGKILL; see `ps -p {left}`")
 
 
 def _kill(pid: int) -> None:

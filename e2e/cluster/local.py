@@ -107,12 +107,30 @@ class LocalCluster:
             self._import(images, report)
 
     def stop_part(self, name: str, *, report: Reporter) -> None:
-        """Ends one part, to see what happens without it; `up` starts it again."""
+        """Ends one part, to see what happens without it; `start_part` or `up` starts it again."""
+        part = self._part(name)
+        with locked(report):
+            self._runner.supervisor.stop(name, grace=part.stop_within)
+
+    def start_part(self, name: str, *, report: Reporter) -> None:
+        """Starts one part that was stopped or died; returns once it works."""
+        part = self._part(name)
+        with locked(report):
+            self._runner.ensure(part)
+
+    def lose_node(self, name: str, *, report: Reporter) -> None:
+        """Ends a node and all that runs on it at once, as a power cut does; `up` brings it back."""
+        specs = {node.spec.name: node.spec for node in self.nodes}
+        if name not in specs:
+            raise ClusterError(f"no node is named {name}; there are {', '.join(specs)}")
+        with locked(report):
+            self._cgroups.kill_node(specs[name])
+
+    def _part(self, name: str) -> Part:
         parts = {part.name: part for part in self.parts()}
         if name not in parts:
             raise ClusterError(f"no part is named {name}; there are {', '.join(parts)}")
-        with locked(report):
-            self._runner.supervisor.stop(name, grace=parts[name].stop_within)
+        return parts[name]
 
     def parts(self) -> list[Part]:
         """All processes, in the order in which they depend on each other."""

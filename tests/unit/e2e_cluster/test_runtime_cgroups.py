@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from e2e.cluster import settings
 from e2e.cluster.cgroups import Cgroups, Hierarchy, parse_mounts
 from e2e.cluster.settings import ClusterError
 
@@ -109,3 +110,19 @@ def test_removing_takes_all_levels_in_all_hierarchies(version1: Path) -> None:
 
     assert not cgroups.exists()
     assert list((version1 / "pids").iterdir()) == []
+
+
+def test_a_nodes_processes_are_its_own_and_those_of_its_pods(version1: Path) -> None:
+    a100, t4 = settings.NODES
+    pids = version1 / "pids" / "conch"
+    for place, pid in (
+        (f"system/kubelet-{a100.name}", 11),
+        (f"system/containerd-{a100.name}", 12),
+        (f"{a100.name}/kubepods/pod1", 13),
+        (f"system/kubelet-{t4.name}", 21),
+        (f"{t4.name}/kubepods/pod2", 22),
+        ("system/etcd", 31),
+    ):
+        (pids / place).mkdir(parents=True)
+        (pids / place / "cgroup.procs").write_text(f"{pid}\n")
+    assert of(version1).pids_of_node(a100) == {11, 12, 13}
