@@ -162,6 +162,17 @@ def test_several_operators_prefer_nodes_of_their_own_and_leave_one_by_one(helm: 
     assert pod_spec(own)["affinity"] == {"nodeAffinity": {"x": "y"}}
 
 
+def test_the_operator_leaves_a_lost_node_soon_unless_the_user_says_otherwise(helm: Path) -> None:
+    def seconds(*settings: str) -> dict[str, int | None]:
+        tolerations = pod_spec(rendered(helm, *settings))["tolerations"]
+        return {t["key"]: t.get("tolerationSeconds") for t in tolerations}
+
+    silent, unready = "node.kubernetes.io/unreachable", "node.kubernetes.io/not-ready"
+    assert seconds() == {silent: 15, unready: 15}
+    own = (f"tolerations[0].key={silent}", "tolerations[0].tolerationSeconds=90")
+    assert seconds(*own) == {silent: 90, unready: 15}
+
+
 def test_a_digest_goes_before_the_tag(helm: Path) -> None:
     digest = "sha256:" + "0" * 64
     objects = rendered(
