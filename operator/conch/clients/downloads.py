@@ -44,7 +44,7 @@ def download(
 
 
 def _download(place: Place, folder: Path, policy: Policy, say: Callable[[str], object]) -> Path:
-    remote, listing = listed(place, policy.patience)
+    remote, listing = listed(place, policy.patience, say)
     files, states = folder / _FILES, folder / _STATES
     Downloading(
         remote,

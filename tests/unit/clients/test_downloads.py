@@ -176,6 +176,18 @@ def test_a_server_in_trouble_is_asked_again(shelf: Shelf, tmp_path: Path) -> Non
     assert _got(shelf, tmp_path) == BODY
 
 
+def test_what_goes_on_is_told_line_by_line(shelf: Shelf, tmp_path: Path) -> None:
+    lines: list[str] = []
+    shelf.befall(Fault(status=503), Fault(), Fault(cut=4000), Fault(status=500))
+    place = Place(f"{shelf.url}/m.onnx")
+    slow = replace(SINGLE, every=0.001)
+    download(place, tmp_path, policy=slow, say=lines.append)
+    text = "\n".join(lines)
+    assert "m.onnx: the server answered 503 Service Unavailable; again in 0 s" in text
+    assert "m.onnx: 0.0 of 0.0 MB, " in text
+    assert " MB/s, 0 of 1 files" in text
+
+
 def test_a_server_is_given_the_time_that_it_asks_for(shelf: Shelf, tmp_path: Path) -> None:
     shelf.befall(Fault(), Fault(status=429, headers={"Retry-After": "1"}))
     begun = time.monotonic()

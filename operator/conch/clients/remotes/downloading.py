@@ -118,6 +118,7 @@ class Downloading:
                 uri=self._named(partial),
                 patience=self.policy.patience,
                 progress=lambda: span.have,
+                say=self.say,
                 wait=self.pool.pause,
             )
         if partial.completed():

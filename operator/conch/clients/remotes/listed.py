@@ -1,5 +1,6 @@
 """From a URI to what is there, by the module that speaks its protocol."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -8,7 +9,9 @@ from conch.clients.remotes.web import Patience, patiently
 from conch.clients.source_errors import SourceUnavailableError
 
 
-def listed(place: Place, patience: Patience | None = None) -> tuple[Remote, Listing]:
+def listed(
+    place: Place, patience: Patience | None = None, say: Callable[[str], object] = str
+) -> tuple[Remote, Listing]:
     """Return a source and what it holds now. Raises SourceError."""
 
     def attempt() -> tuple[Remote, Listing]:
@@ -18,7 +21,7 @@ def listed(place: Place, patience: Patience | None = None) -> tuple[Remote, List
             raise SourceUnavailableError(str(error)) from error
         return remote, remote.listing()
 
-    return patiently(attempt, uri=public(place.uri), patience=patience or Patience())
+    return patiently(attempt, uri=public(place.uri), patience=patience or Patience(), say=say)
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,7 @@ def patiently(
     uri: str,
     patience: Patience,
     progress: Callable[[], int] = lambda: 0,
+    say: Callable[[str], object] = str,
     wait: Callable[[float], object] = time.sleep,
 ) -> T:
     """Return what ``attempt`` does, tried again after each PassingError.
@@ -86,6 +87,7 @@ def patiently(
                 raise SourceUnreachableError(
                     f"{uri}: {error} ({fruitless} attempts in {waited:.0f} s{_asked(error.wait)})"
                 ) from error
+            say(f"{uri}: {error}; again in {pause:.0f} s")
             wait(pause)
 
 
