@@ -22,6 +22,8 @@ class Call:
     name: str = ""
     subresource: str = ""
     dry_run: bool = False
+    continues: bool = False
+    """Whether it asks for a further page of a list."""
     number: int | None = None
 
     @property
@@ -57,9 +59,16 @@ def read_call(method: str, path: str, headers: Mapping[str, str], body: bytes) -
     group, rest = _group(url.path.strip("/").split("/"))
     namespace, resource, name, subresource = _place(rest)
     named = name or (_name_in(body) if method == "POST" else "")
-    dry_run = "dryRun" in query
-    verb = _verb(method, headers, query, named=bool(name))
-    return Call(verb, group, resource, namespace, named, subresource, dry_run)
+    return Call(
+        verb=_verb(method, headers, query, named=bool(name)),
+        group=group,
+        resource=resource,
+        namespace=namespace,
+        name=named,
+        subresource=subresource,
+        dry_run="dryRun" in query,
+        continues="continue" in query,
+    )
 
 
 def _group(parts: list[str]) -> tuple[str, list[str]]:

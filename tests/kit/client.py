@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -106,7 +107,7 @@ class Client:
     def _ask(
         self, method: str, path: str, body: Object | None = None, kind: str = "application/json"
     ) -> Object:
-        data = None if body is None else json.dumps(body)
+        data = None if body is None else _as_yaml(body)
         headers = {"Content-Type": kind}
         answer = self._session.request(
             method, self._server + path, data=data, headers=headers, timeout=_TIMEOUT
@@ -172,6 +173,15 @@ class Watch(threading.Thread):
             connection.sock.shutdown(2)
         self.join(10)
         self._answer.close()
+
+
+_PAIR = re.compile(r"\\ud[89ab][0-9a-f]{2}\\ud[c-f][0-9a-f]{2}")
+
+
+def _as_yaml(body: Object) -> bytes:
+    """Return JSON that is YAML too, as which patches are read: it has no pairs of surrogates."""
+    text = _PAIR.sub(lambda found: str(json.loads(f'"{found[0]}"')), json.dumps(body))
+    return text.encode()
 
 
 def _message(answer: requests.Response) -> str:

@@ -10,6 +10,7 @@ What may differ:
 """
 
 import copy
+import itertools
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -79,6 +80,10 @@ class Batch:
     pools: Sequence[Spec]
     """What the edited pool says while A, B and C are applied."""
     namespace: str = field(init=False)
+    moments: list[float] = field(default_factory=list)
+    """When it began, when each of A, B and C was applied and at rest."""
+    working: int = 0
+    """Histories whose C can work."""
 
     def __post_init__(self) -> None:
         self.namespace = self.lane.cluster.new_namespace()
@@ -87,20 +92,38 @@ class Batch:
     def live(self) -> list[Difference]:
         """Apply A, B and C, and a fresh C beside; return what differs once all is quiet."""
         everyone = range(len(self.histories))
+        self._mark()
         calm = [i for i in everyone if not self.histories[i].rushed]
         self._edit_pool(self.pools[0])
         self._each(everyone, lambda i: self._apply(i, "h", self.histories[i].first))
         self._each(set(everyone) - set(calm), lambda i: self._apply(i, "h", self.histories[i].then))
         self._await_quiet(CALM_S)
+        self._mark()
         served = self._served()
         self._edit_pool(self.pools[1])
         self._each(calm, lambda i: self._apply(i, "h", self.histories[i].then))
         self._await_quiet(CALM_S)
+        self._mark()
         served &= self._served()
         self._edit_pool(self.pools[2])
         self._each(everyone, lambda i: self._apply(i, "h", self.histories[i].last))
         self._each(everyone, lambda i: self._apply(i, "f", self.histories[i].last))
-        return self._compared(served)
+        found = self._compared(served)
+        self._mark()
+        return found
+
+    @property
+    def figures(self) -> str:
+        """What was lived, in one line."""
+        reverts = sum(h.reverts for h in self.histories)
+        steps = ", ".join(f"{b - a:.0f}" for a, b in itertools.pairwise(self.moments))
+        return (
+            f"{len(self.histories)} histories, {reverts} revert, C can work in {self.working}, "
+            f"{len(self.lane.proxy.writes)} writes, {steps} s"
+        )
+
+    def _mark(self) -> None:
+        self.moments.append(time.monotonic())
 
     def remove(self) -> None:
         """Delete all services; return once their pods are gone."""
@@ -121,6 +144,8 @@ class Batch:
         while True:
             self._await_quiet(max(0.0, deadline - time.monotonic()))
             objects = self._by_service()
+            names = [f"f{i:03}" for i in range(len(self.histories))]
+            self.working = sum(_works(objects[name]) for name in names)
             found = [
                 Difference(history, text)
                 for i, history in enumerate(self.histories)

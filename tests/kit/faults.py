@@ -1,8 +1,10 @@
 """What can befall a call to the API server, and which calls it befalls."""
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+import random
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 from aiohttp import web
 
@@ -31,20 +33,36 @@ class Answer:
 
     def response(self) -> web.Response:
         """The error as the API server words it."""
-        status = {
-            "kind": "Status",
-            "apiVersion": "v1",
-            "status": "Failure",
-            "code": self.status,
-            "reason": _REASONS.get(self.status, "Unknown"),
-            "message": "made by the fault proxy",
-        }
         later = {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
         return web.Response(
             status=self.status,
-            body=json.dumps(status).encode(),
+            body=json.dumps(_status(self.status)).encode(),
             headers={"Content-Type": "application/json", **later},
         )
+
+
+@dataclass(frozen=True)
+class WatchError(Answer):
+    """A watch begins, and its first event is this error, as where its version is too old (410)."""
+
+    def response(self) -> web.Response:
+        """The event, and the end of the watch."""
+        event = {"type": "ERROR", "object": _status(self.status)}
+        return web.Response(
+            body=json.dumps(event).encode() + b"\n", headers={"Content-Type": "application/json"}
+        )
+
+
+def _status(code: int) -> dict[str, object]:
+    return {
+        "kind": "Status",
+        "apiVersion": "v1",
+        "metadata": {},
+        "status": "Failure",
+        "code": code,
+        "reason": _REASONS.get(code, "Unknown"),
+        "message": "made by the fault proxy",
+    }
 
 
 @dataclass(frozen=True)
@@ -52,6 +70,17 @@ class Delay:
     """The call is relayed after so many seconds."""
 
     seconds: float
+
+
+@dataclass(frozen=True)
+class Pages:
+    """A list in pages is answered in pages of so many items at most."""
+
+    size: int
+
+    def query(self, query: str) -> str:
+        """Return the query with a smaller limit, where it has one."""
+        return re.sub(r"\blimit=\d+", f"limit={self.size}", query)
 
 
 @dataclass(frozen=True)
@@ -77,7 +106,14 @@ class Kill:
         self.victim()
 
 
-Fault = Answer | Delay | Cut | Kill
+def _nothing() -> None:
+    """Be no victim."""
+
+
+LOST = Kill(_nothing, after=True)
+"""The call is carried out, and its answer lost."""
+
+Fault = Answer | Delay | Cut | Kill | Pages
 
 
 @dataclass
@@ -97,6 +133,43 @@ class Rule:
             return False
         self.taken += 1
         return True
+
+
+@dataclass
+class Storm(Rule):
+    """Faults by chance, each time another: one of ``faults`` for each call's verb, at this rate."""
+
+    match: Match = lambda _: True
+    fault: Fault = field(default_factory=Cut)
+    faults: Callable[[Call], Sequence[Fault]] = lambda _: (Cut(),)
+    rate: float = 0.1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Begin anew."""
+        self._random = random.Random(self.seed)
+
+    def takes(self, call: Call) -> bool:
+        """Draw, and choose what befalls this call."""
+        if not self.match(call) or self._random.random() >= self.rate:
+            return False
+        self.fault = self._random.choice(self.faults(call))
+        self.taken += 1
+        return True
+
+
+_OF_WRITES = (Answer(409), Answer(429, retry_after=1), Answer(500), Answer(503), Cut(), LOST)
+_OF_WATCHES = (Answer(410), WatchError(410), Answer(429, retry_after=1), Answer(500), Cut())
+_OF_READS = (Answer(429, retry_after=1), Answer(500), Answer(504), Delay(0.5), Cut())
+
+
+def bad_weather(call: Call) -> Sequence[Fault]:
+    """Return what an API server in trouble may answer to a call."""
+    if call.verb == "watch":
+        return _OF_WATCHES
+    if call.verb in ("get", "list"):
+        return (Answer(410),) if call.continues else _OF_READS
+    return _OF_WRITES
 
 
 def at_write(number: int) -> Match:

@@ -24,7 +24,7 @@ from aiohttp import web
 from yarl import URL
 
 from tests.kit.apicalls import Call, Write, read_call
-from tests.kit.faults import Answer, Cut, Delay, Fault, Kill, Match, Rule
+from tests.kit.faults import Answer, Cut, Delay, Fault, Kill, Match, Pages, Rule
 from tests.kit.upstream import Upstream
 
 _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "upgrade", "host", "te", "trailer"}
@@ -105,8 +105,12 @@ class FaultProxy:
     def add(self, match: Match, fault: Fault, *, times: int | None = None) -> Rule:
         """Make ``fault`` befall the calls that match: the next ``times``, or all. First rule wins."""
         rule = Rule(match, fault, times)
-        self._rules.append(rule)
+        self.obey(rule)
         return rule
+
+    def obey(self, rule: Rule) -> None:
+        """Let a rule decide after those that are there."""
+        self._rules.append(rule)
 
     def remove(self, rule: Rule) -> None:
         """Drop a rule; dropping it twice is no error."""
@@ -129,7 +133,7 @@ class FaultProxy:
         """Reset the connections of the watches that match; return how many there were."""
 
         async def cut() -> int:
-            found = [request for request, call in self._watches if match(call)]
+            found = [request for request, call in list(self._watches) if match(call)]
             for request in found:
                 _reset(request)
             return len(found)
@@ -221,7 +225,8 @@ class FaultProxy:
         self, request: web.Request, call: Call, body: bytes, fault: Fault | None
     ) -> web.StreamResponse:
         headers = [(k, v) for k, v in request.headers.items() if k.lower() not in _DROPPED]
-        url = URL(self._upstream.server + request.raw_path, encoded=True)
+        path = fault.query(request.raw_path) if isinstance(fault, Pages) else request.raw_path
+        url = URL(self._upstream.server + path, encoded=True)
         try:
             async with self._session.request(
                 request.method,

@@ -10,7 +10,19 @@ import pytest
 import requests
 from aiohttp import web
 
-from tests.kit.faults import Answer, Cut, Delay, Kill, at_write, on
+from tests.kit.faults import (
+    LOST,
+    Answer,
+    Cut,
+    Delay,
+    Kill,
+    Nth,
+    Pages,
+    Storm,
+    WatchError,
+    at_write,
+    on,
+)
 from tests.kit.proxy import FaultProxy, Gone
 from tests.kit.upstream import Upstream
 
@@ -53,7 +65,12 @@ class TinyServer:
             await stop.wait()
             await runner.cleanup()
 
-        thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))
+        def run() -> None:
+            # A runner cancels, in the end, what still answers.
+            with asyncio.Runner(loop_factory=lambda: loop) as runner:
+                runner.run(serve())
+
+        thread = threading.Thread(target=run)
         thread.start()
         assert started.wait(10)
         try:
@@ -61,7 +78,6 @@ class TinyServer:
         finally:
             loop.call_soon_threadsafe(stop.set)
             thread.join(10)
-            loop.close()
 
 
 @pytest.fixture
@@ -128,6 +144,57 @@ def test_errors_in_the_words_of_the_api(
     assert answers[0].json()["reason"] == "TooManyRequests"
     assert answers[0].headers["Retry-After"] == "1"
     assert len(server.seen) == 1
+
+
+def test_the_second_write_of_a_namespace(proxy: FaultProxy, http: requests.Session) -> None:
+    match = Nth(2, lambda call: call.namespace == "a")
+    proxy.add(match, Answer(500), times=1)
+    others = PODS.replace("/a/", "/b/")
+    paths = (others, PODS, others, PODS, PODS)
+    answers = [http.post(proxy.url + path, data="{}", timeout=5) for path in paths]
+    assert [a.status_code for a in answers] == [200, 200, 200, 500, 200]
+    assert match.hit is not None
+    assert match.hit.number == 4
+    assert [w.call.number for w in proxy.writes_at("a")] == [2, 4, 5]
+
+
+def test_an_answer_that_is_lost(
+    server: TinyServer, proxy: FaultProxy, http: requests.Session
+) -> None:
+    proxy.add(on("pods"), LOST)
+    with pytest.raises(requests.ConnectionError):
+        http.delete(f"{proxy.url}{PODS}/p", timeout=5)
+    assert server.seen == [f"DELETE {PODS}/p"]
+
+
+def test_a_watch_that_begins_with_an_error(proxy: FaultProxy, http: requests.Session) -> None:
+    proxy.add(on("pods", "watch"), WatchError(410))
+    answer = http.get(f"{proxy.url}{PODS}?watch=true", timeout=5)
+    assert answer.status_code == 200
+    assert (answer.json()["type"], answer.json()["object"]["code"]) == ("ERROR", 410)
+
+
+def test_a_list_in_small_pages_that_expires_midway(
+    server: TinyServer, proxy: FaultProxy, http: requests.Session
+) -> None:
+    proxy.add(lambda call: call.continues, Answer(410))
+    proxy.add(on("pods", "list"), Pages(1))
+    paths = (f"{PODS}?limit=500", PODS, f"{PODS}?limit=500&continue=x")
+    answers = [http.get(proxy.url + path, timeout=5).status_code for path in paths]
+    assert answers == [200, 200, 410]
+    assert server.seen == [f"GET {PODS}?limit=1", f"GET {PODS}"]
+
+
+def test_a_storm_is_the_same_for_the_same_seed(proxy: FaultProxy, http: requests.Session) -> None:
+    def weather(seed: int) -> list[int]:
+        proxy.reset()
+        proxy.obey(Storm(faults=lambda _: (Answer(500), Answer(409)), rate=0.5, seed=seed))
+        return [http.get(proxy.url + PODS, timeout=5).status_code for _ in range(20)]
+
+    first = weather(1)
+    assert set(first) == {200, 409, 500}
+    assert weather(1) == first
+    assert weather(2) != first
 
 
 def test_a_cut_call_never_arrives(
