@@ -13,7 +13,11 @@ from tests.kit.model_servers import PASSWORD, S3, USER
 
 pytestmark = pytest.mark.cluster
 
-SOURCE = {"uri": "s3://models/bucket", "secretRef": {"name": "bucket-reader"}}
+SOURCE = {
+    "uri": "s3://models/bucket",
+    "secretRef": {"name": "bucket-reader"},
+    "tokenAudience": "sts.amazonaws.com",
+}
 
 
 @pytest.fixture
@@ -41,8 +45,14 @@ def test_a_model_comes_from_a_bucket_once_its_secret_is_there(place: Scratch, s3
     said = place.kubectl("logs", pod["metadata"]["name"], "-c", "fetch") + str(fetched)
     assert "bucket: 2 files, " in said
     assert PASSWORD not in said
-    triton = {m["mountPath"] for m in pod["spec"]["containers"][0]["volumeMounts"]}
-    assert "/credentials" not in triton
+    fetch, triton = (mounts(pod["spec"][k][0]) for k in ("initContainers", "containers"))
+    assert {"/credentials", "/identity"} <= fetch
+    assert not {"/credentials", "/identity"} & triton
+
+
+def mounts(container: Object) -> set[str]:
+    """Return where a container has its volumes."""
+    return {m["mountPath"] for m in container["volumeMounts"]}
 
 
 def reader(url: str) -> Object:

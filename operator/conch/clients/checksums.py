@@ -11,7 +11,6 @@ as what they point to; names that begin with ``..`` (which ConfigMap volumes hol
 
 import hashlib
 import os
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -61,17 +60,6 @@ class _Sum(Protocol):
     def hexdigest(self) -> str: ...
 
 
-class _Crc32:
-    def __init__(self) -> None:
-        self.value = 0
-
-    def update(self, data: bytes, /) -> None:
-        self.value = zlib.crc32(data, self.value)
-
-    def hexdigest(self) -> str:
-        return f"{self.value:08x}"
-
-
 class _Crc32c:
     def __init__(self) -> None:
         import google_crc32c  # noqa: PLC0415  # only Google's storage and S3 use it
@@ -88,7 +76,7 @@ class _Crc32c:
 def checksum_of(path: Path, algorithm: str) -> str:
     """Return the checksum of a file by an algorithm that a protocol uses, in hexadecimal.
 
-    Those are sha256, sha512, md5, crc32, crc32c, and git, which is that of a blob. Raises OSError.
+    Those are sha256, sha512, md5, crc32c, and git, which is that of a blob. Raises OSError.
     """
     total = _sum(path, algorithm)
     with path.open("rb") as stream:
@@ -98,8 +86,6 @@ def checksum_of(path: Path, algorithm: str) -> str:
 
 
 def _sum(path: Path, algorithm: str) -> _Sum:
-    if algorithm == "crc32":
-        return _Crc32()
     if algorithm == "crc32c":
         return _Crc32c()
     if algorithm == "git":

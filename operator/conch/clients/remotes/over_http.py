@@ -9,6 +9,7 @@ import requests
 
 from conch.clients.remotes.base import Checksum, Listing, Place, RemoteFile, identity_of, public
 from conch.clients.remotes.web import (
+    AUTHORITY,
     answered,
     ask,
     check,
@@ -73,7 +74,7 @@ def _authorize(session: requests.Session, place: Place) -> None:
         session.headers["Authorization"] = f"Bearer {token}"
     elif user is not None and password is not None:
         session.auth = (user, password)
-    elif secret_keys(place) != {"ca.crt"}:
+    elif secret_keys(place) != {AUTHORITY}:
         lacking(place, "key token, nor the keys username and password")
 
 
