@@ -83,14 +83,15 @@ ADVICE: Mapping[Reason, Advice] = {
     ),
     R.SOURCE_UNAVAILABLE: Advice(
         (C.LOADED, C.STALLED),
-        "The files of the model can't be had: the claim, path, URL or credentials are wrong, or "
-        "the server does not answer. The kubelet goes on trying.",
-        "Correct the source of the variant, or put the files where it points. The fetch in full: "
-        "kubectl logs POD -c fetch",
+        "The files of the model can't be had: the claim, path, URL or credentials are wrong, a "
+        "Secret is missing, or the server does not answer. The kubelet goes on trying.",
+        "Correct the source of the variant, put the files where it points, or make the Secret. The "
+        "fetch in full: kubectl logs POD -c fetch",
     ),
     R.CHECKSUM_MISMATCH: Advice(
         (C.LOADED, C.STALLED),
-        "The files are there, but their sha256 is not the one that the variant names.",
+        "The files are there, but their sha256 is not the one that the variant names, or the bytes "
+        "that came are not those that the server says it has.",
         "Put the right files there, or write the sha256 that they have: kubectl conch digest PATH",
     ),
     R.LOAD_FAILED: Advice(
