@@ -95,6 +95,13 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, *_: Any) -> None:
         """Say nothing."""
 
+    def handle_one_request(self) -> None:
+        """Bear clients that leave."""
+        try:
+            super().handle_one_request()
+        except ConnectionError:
+            self.close_connection = True
+
     def _answer(self, *, with_body: bool) -> None:
         name = self.path.lstrip("/")
         self.model_server.asked.append(f"{self.command} {name}")

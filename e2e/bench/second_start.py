@@ -91,8 +91,7 @@ def main() -> int:
     measured = {}
     with scratch(stage, "bench-second-start") as place, watching(place) as watch:
         for rate, bytes_per_second in RATES.items():
-            with console.status(rate):
-                measured[rate] = at_rate(place, watch, rate, bytes_per_second)
+            measured[rate] = at_rate(place, watch, rate, bytes_per_second, console)
     figures: dict[str, Any] = {
         "model_bytes": MODEL_BYTES,
         "pool": POOL,
@@ -106,18 +105,23 @@ def main() -> int:
 
 
 def at_rate(
-    place: Scratch, watch: Watch, rate: str, bytes_per_second: float
+    place: Scratch, watch: Watch, rate: str, bytes_per_second: float, console: Console
 ) -> dict[str, list[Start]]:
     """Return the starts at a rate: without the cache, the first with it, the second."""
     found: dict[str, list[Start]] = {"uncached": [], "first": [], "second": []}
+
+    def add(kind: str, start: Start) -> None:
+        found[kind].append(start)
+        console.print(f"{rate}, {kind}: fetch {start.fetch_s:.2f} s, ready {start.ready_s:.1f} s")
+
     for run in range(RUNS):
         files = {"model.tar": archive(model_files(f"{rate} {run}"))}
         with serving(files, bytes_per_second=bytes_per_second) as server:
-            found["uncached"].append(started(place, watch, server, cached=False))
+            add("uncached", started(place, watch, server, cached=False))
             remove(place)
-            found["first"].append(started(place, watch, server, cached=True))
+            add("first", started(place, watch, server, cached=True))
             asked = len(server.asked)
-            found["second"].append(replaced(place, watch))
+            add("second", replaced(place, watch))
             if len(server.asked) != asked:
                 raise SystemExit("the second start has asked the server")
             remove(place)
@@ -157,7 +161,9 @@ def settled(place: Scratch, watch: Watch, *, before: str | None) -> Start:
         seen = [p for p in new if "ready" in watch.seen.get(p["metadata"]["uid"], {})]
         return seen[0] if seen else None
 
-    pod = wait_for("a pod that is ready", fresh, timeout=240)
+    pod = wait_for(
+        "a pod that is ready", fresh, timeout=120, seen=lambda: place.kubectl("get", "pods")
+    )
     stages = watch.seen[pod["metadata"]["uid"]]
     said = place.kubectl("logs", pod["metadata"]["name"], "-c", "fetch")
     told = _SAID.search(said)
