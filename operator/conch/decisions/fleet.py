@@ -130,6 +130,8 @@ class Pod:
     ready_at: float | None = None
     lost: bool = False
     """Bound to a node that is gone from the cluster."""
+    stranded: bool = False
+    """Not answering, on a node that is not ready: Kubernetes evicts it soon, or the node returns."""
     body: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
 

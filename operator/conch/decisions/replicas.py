@@ -98,14 +98,17 @@ def plan(
     if revision is None:
         return Plan()
     run = _Pass(_in_order(service), revision, pools, shapes, ledger, now)
-    targets, shortage = _targets(run, wanted, _placed(run))
+    held = _placed(run)
+    targets, shortage = _targets(run, wanted, held)
     targets |= _elsewhere(run, wanted, targets)
     granted, short = sum(targets[p.name] for p in pools), shortage > 0
     obstacles = tuple(placement.explain(p, shapes[p.name], ledger) for p in pools)
     serving = rollout.promotion(run.service, revision, granted=granted, short=short)
     old = rollout.old_targets(run.service, revision, wanted=wanted, granted=granted, short=short)
     for name, target in targets.items():
-        _step(run, revision, name, target)
+        # What is stranded stays beside its replacement: it is evicted, or its node returns.
+        stranded = held[name].stranded if name in held else 0
+        _step(run, revision, name, target + stranded)
     for (name, pool), target in old.items():
         _step(run, name, pool, target)
     return _finished(run, serving, shortage, obstacles if shortage else ())
@@ -181,6 +184,8 @@ class _Held:
     placed: int
     stuck: int
     """Already demanded of the scheduler; gated ones without a node are not, and don't count."""
+    stranded: int
+    """On nodes that went silent: made again elsewhere without waiting for their eviction."""
 
 
 def _placed(run: _Pass) -> dict[str, _Held]:
@@ -199,8 +204,9 @@ def _place(run: _Pass, pool: Pool) -> _Held:
     if current and not current.gated:
         demanded += unborn
     # There may be more pods than replicas, while one that left is still known.
-    placed = min(replicas, max(replicas, len(live)) - len(homeless) - unborn)
-    return _Held(placed, min(demanded, replicas - placed))
+    there = min(replicas, max(replicas, len(live)) - len(homeless) - unborn)
+    stranded = min(there, sum(p.stranded for p in live))
+    return _Held(there - stranded, min(demanded, replicas - there), stranded)
 
 
 def _find_node(run: _Pass, pod: Pod, pool: Pool) -> bool:
@@ -288,7 +294,7 @@ def _worths(run: _Pass, pool: str, count: int) -> list[int]:
 
 
 def _worth(pod: Pod) -> int:
-    if pod.gated or pod.lost:
+    if pod.gated or pod.lost or pod.stranded:
         return 0
     if pod.draining_since is not None:
         return 1

@@ -86,6 +86,7 @@ class Gatherer:
     settings: Settings
     _parsed: dict[tuple[str, int], Any] = field(default_factory=dict)
     _nodes: frozenset[str] = frozenset()
+    _silent: frozenset[str] = frozenset()
     _platform: tuple[object, ...] = ()
     _facts: dict[str, ServiceFacts] = field(default_factory=dict)
     """By UID, of the last tick: what did not change since is not looked through again."""
@@ -96,10 +97,12 @@ class Gatherer:
 
     def gather(self) -> FleetFacts:
         """Return the fleet as the store knows it now."""
-        self._nodes = frozenset(n["metadata"]["name"] for n in self.store.all("Node"))
+        nodes = tuple(self.store.all("Node"))
+        self._nodes = frozenset(n["metadata"]["name"] for n in nodes)
+        self._silent = frozenset(n["metadata"]["name"] for n in nodes if views.is_silent(n))
         pools, faults = self._pools()
         children = {kind: self._children(kind) for kind in ("Pod", *CHILDREN)}
-        platform = (self._nodes, *((p.name, p.spec, p.nodes_key) for p in pools))
+        platform = (self._nodes, self._silent, *((p.name, p.spec, p.nodes_key) for p in pools))
         # The same object while it says the same, so that it is compared at once.
         self._platform = self._platform if platform == self._platform else platform
         services, broken = {}, []
@@ -214,7 +217,9 @@ class Gatherer:
         set_views = tuple(
             _in_pool(views.replica_set_view(s), names) for s in children["ReplicaSet"]
         )
-        pod_views = tuple(_in_pool(views.pod_view(p, self._nodes), names) for p in children["Pod"])
+        pod_views = tuple(
+            _in_pool(views.pod_view(p, self._nodes, self._silent), names) for p in children["Pod"]
+        )
         revision = resolved.snapshot.revision if resolved else None
         selector = self._serving(metadata["namespace"], metadata["name"])
         service = Service(

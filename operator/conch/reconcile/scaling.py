@@ -78,14 +78,14 @@ def _pool_load(
     live = service.live_pods(counted, pool.name)
     ready = sum(p.ready and p.serving for p in live)
     replicas = sum(s.replicas for s in service.sets if (s.revision, s.pool) == (counted, pool.name))
-    draining = sum(p.draining_since is not None for p in live)
+    leaving = sum(p.draining_since is not None or p.stranded for p in live)
     shape = facts.shapes.get(pool.name)
     return PoolLoad(
         pool=pool.name,
         accelerator=pool.spec.accelerator,
         speed=pool.spec.relative_speed,
         ready=ready,
-        starting=max(0, replicas - ready - draining),
+        starting=max(0, replicas - ready - leaving),
         room=placement.room(pool, shape, ledger, most=facts.spec.scaling.most) if shape else 0,
         signals=measurement.of(
             Key(service.key.namespace, bounded(service.key.name), serving, bounded(pool.name))

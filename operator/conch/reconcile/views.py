@@ -98,7 +98,7 @@ def node_view(body: Object, asked: Iterable[Mapping[str, float]]) -> Node:
     return Node(
         name=body["metadata"]["name"],
         labels=body["metadata"].get("labels") or {},
-        ready=condition(body, "Ready").get("status") == "True" and not leaving(body),
+        ready=not is_silent(body) and not leaving(body),
         schedulable=not body.get("spec", {}).get("unschedulable", False),
         taints=tuple(body.get("spec", {}).get("taints") or ()),
         allocatable={name: quantity(amount) for name, amount in allocatable.items()},
@@ -107,8 +107,13 @@ def node_view(body: Object, asked: Iterable[Mapping[str, float]]) -> Node:
     )
 
 
-def pod_view(body: Object, nodes: Collection[str]) -> Pod:
-    """Return a pod of a service; ``nodes`` are the names of those that exist."""
+def is_silent(node: Object) -> bool:
+    """Tell whether a node's kubelet says that it is not ready, or says nothing any more."""
+    return condition(node, "Ready").get("status") != "True"
+
+
+def pod_view(body: Object, nodes: Collection[str], silent: Collection[str] = ()) -> Pod:
+    """Return a pod of a service; ``nodes`` are the names of those that exist, and of the silent."""
     metadata, spec = body["metadata"], body.get("spec", {})
     labels = metadata.get("labels") or {}
     annotations = metadata.get("annotations") or {}
@@ -133,6 +138,7 @@ def pod_view(body: Object, nodes: Collection[str]) -> Pod:
         unschedulable=scheduled.get("message", "no node") if waits else None,
         ready_at=seconds_of(ready["lastTransitionTime"]) if ready.get("status") == "True" else None,
         lost=spec.get("nodeName") is not None and spec["nodeName"] not in nodes,
+        stranded=spec.get("nodeName") in silent and ready.get("status") != "True",
         body=body,
     )
 

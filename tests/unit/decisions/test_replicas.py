@@ -238,6 +238,42 @@ class TestBrokenPlaces:
         assert names(plan.deletions) == ["p1"]
         assert plan.sets == (SetPlan("r1", "a", 1, gated=True, target=1),)
 
+    def test_a_pod_on_a_silent_node_is_made_again_elsewhere_at_once_and_stays(self) -> None:
+        silent = pod("p1", ready=False, stranded=True)
+        where = pool("a", node("n1", ready=False, used=1), node("n2"))
+        parts = (replica_set(2), silent, pod("p2", node="n2"))
+        plan = planned(service(*parts), 2, where)
+        assert plan.sets == (SetPlan("r1", "a", 3, gated=True, target=3),)
+        assert plan.deletions == ()
+        # The node returns: the one that was made meanwhile goes again.
+        back = (replica_set(3), pod("p1"), pod("p2"), pod("p3", created=NOW - 5))
+        assert names(planned(service(*back), 2, pool("a", node("n1"), node("n2"))).drains) == ["p3"]
+
+    def test_a_pod_on_a_silent_node_is_made_again_in_another_pool(self) -> None:
+        silent = pod("p1", ready=False, stranded=True)
+        pools = pool("a", node("n1", ready=False, used=1)), pool("b", node("m1"))
+        plan = planned(service(replica_set(1), silent), 1, *pools)
+        assert {s.pool: (s.replicas, s.gated) for s in plan.sets} == {
+            "a": (1, False),
+            "b": (1, True),
+        }
+
+    def test_where_all_nodes_are_silent_nothing_moves(self) -> None:
+        """As after an outage of the API server: the nodes will be back."""
+        silent = tuple(pod(n, ready=False, stranded=True) for n in ("p1", "p2"))
+        where = pool("a", node("n1", ready=False, used=2))
+        plan = planned(service(replica_set(2), *silent), 2, where)
+        assert plan.sets == (SetPlan("r1", "a", 2, gated=False, target=2),)
+        assert plan.deletions == plan.drains == ()
+        assert plan.shortage == 2
+
+    def test_a_stranded_pod_is_the_first_to_be_given_up(self) -> None:
+        silent = pod("p1", ready=False, stranded=True)
+        where = pool("a", node("n1", ready=False, used=1), node("n2"))
+        parts = (replica_set(3, gated=True), silent, pod("p2", node="n2"), pod("p3", node="n2"))
+        plan = planned(service(*parts), 1, where)
+        assert (names(plan.deletions), names(plan.drains)) == (["p1"], [])
+
     def test_a_pod_not_looked_at_yet_counts_where_it_will_run(self) -> None:
         """Else its GPU would be given away between its creation and its binding."""
         ledger, where = Ledger(), pool("a", node("n1", gpus=1))

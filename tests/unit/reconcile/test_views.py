@@ -110,6 +110,12 @@ class TestPods:
         assert found.ready_at == EPOCH_S + 20
         assert not any((found.gated, found.deleting, found.lost))
 
+    def test_one_on_a_silent_node_is_stranded_once_it_answers_no_more(self) -> None:
+        unready = bodies.pod(status={"conditions": [{"type": "Ready", "status": "False"}]})
+        assert pod_view(unready, NODES, {"n1"}).stranded
+        assert not pod_view(unready, NODES, {"n2"}).stranded
+        assert not pod_view(bodies.pod(), NODES, {"n1"}).stranded
+
     def test_one_that_waits_for_its_admission(self) -> None:
         found = pod_view(bodies.gated("p"), NODES)
         assert found.gated
