@@ -108,6 +108,30 @@ def test_nothing_scales_down_on_what_is_no_value(
     assert scenario.settled(4)
 
 
+@pytest.mark.parametrize(
+    ("lie", "load", "replicas"),
+    [(Lie.THOUSANDFOLD, TRICKLE, 1), (Lie.RESET, FLOOD, 4)],
+    ids=lambda v: v.name.lower() if isinstance(v, Lie) else "",
+)
+def test_one_odd_sample_moves_nothing(
+    scenario: Scenario, prometheus: FakePrometheus, lie: Lie, load: float, replicas: int
+) -> None:
+    prometheus.load = load
+    scenario.wait(lambda: scenario.settled(replicas), f"{replicas} replicas")
+    seen: list[tuple[str, str]] = []
+    with scenario.client.watching(
+        scenario.pods, lambda event, pod: seen.append((event, pod["metadata"]["name"]))
+    ):
+        for _ in range(3):
+            prometheus.told_once.clear()
+            prometheus.lie = lie
+            scenario.wait(lambda: len(prometheus.told_once) == 3, "the odd sample is told")
+            # Apart by more than the window, so that two odd ones never confirm each other.
+            scenario.rest(quiet_s=2.5)
+    assert not seen
+    assert scenario.settled(replicas)
+
+
 def test_it_recovers_by_itself(scenario: Scenario, prometheus: FakePrometheus) -> None:
     prometheus.lie, prometheus.load = Lie.GONE, TRICKLE
     await_reason(scenario, {Reason.NO_METRICS})

@@ -22,6 +22,8 @@ from conch.metrics.queries import queries
 from tests.kit.client import Client, Object
 
 _HOUR = 3600.0
+_COUNTED = frozenset({"inferences", "requests", "executions"})
+"""Rates of counters that grow with what is served."""
 
 
 class Lie(enum.StrEnum):
@@ -36,6 +38,8 @@ class Lie(enum.StrEnum):
     NEGATIVE = "rates are below zero"
     OLD = "samples are an hour old"
     HALF = "half of the pods were not scraped"
+    THOUSANDFOLD = "rates of one sample are a thousand times too high"
+    RESET = "counters begin anew: one sample says that nothing happened"
 
 
 @dataclass
@@ -53,6 +57,8 @@ class FakePrometheus:
     lie: Lie | None = None
     asked: int = 0
     """Answers given so far, to whatever query."""
+    told_once: set[str] = field(default_factory=set)
+    """Queries that heard of a lie that is told in one sample only; clear it to tell another."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _counted: dict[tuple[str, str], int] = field(default_factory=dict)
     _counted_at: float = 0.0
@@ -87,7 +93,11 @@ class FakePrometheus:
         """Return the result of one query as Prometheus words it."""
         now = time.time()  # noqa: TID251 -- samples carry the machine's time
         self.asked += 1
-        return [] if self.lie is Lie.EMPTY else list(self._series(self._names[query], now))
+        name = self._names[query]
+        found = [] if self.lie is Lie.EMPTY else list(self._series(name, now))
+        if self.lie in _FACTORS and found and name in _COUNTED:
+            self.told_once.add(name)
+        return found
 
     def _series(self, name: str, now: float) -> Iterator[Object]:
         groups = self._ready_pods() if self.namespace else {}
@@ -147,8 +157,13 @@ class FakePrometheus:
             return now - _HOUR if self.lie is Lie.OLD else value
         if name == "pods":
             return float(round((value or 0) / 2)) if self.lie is Lie.HALF else value
+        if self.lie in _FACTORS and name in _COUNTED and name not in self.told_once:
+            return None if value is None else value * _FACTORS[self.lie]
         wrong = {Lie.NAN: "NaN", Lie.INFINITE: "+Inf", Lie.NEGATIVE: "-5"}
         return float(wrong[self.lie]) if self.lie in wrong and value is not None else value
+
+
+_FACTORS = {Lie.THOUSANDFOLD: 1000.0, Lie.RESET: 0.0}
 
 
 class _Server(ThreadingHTTPServer):
