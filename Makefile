@@ -62,7 +62,7 @@ test: install ## Install what is needed, then run all tests: fast ones first, th
 
 test-unit: install ## Run units and properties: no cluster, no root
 	@echo "== Units and properties"
-	@$(PYTEST) -q tests/unit tests/property || { echo "Units or properties failed: see above." >&2; exit 1; }
+	@$(PYTEST) -q -n 2 tests/unit tests/property || { echo "Units or properties failed: see above." >&2; exit 1; }
 
 test-control-plane: install ## Run tests against a real API server, and against real servers of models
 	@echo "== Control plane: a real API server, simulated nodes"
