@@ -12,7 +12,7 @@ from conch.clients.downloads import download
 from conch.clients.remotes.base import Place
 from conch.clients.remotes.downloading import Policy
 from conch.clients.remotes.listed import fingerprint
-from conch.clients.remotes.web import Patience
+from conch.clients.remotes.web import Patience, cause
 from conch.clients.source_errors import (
     SourceChangedError,
     SourceError,
@@ -255,6 +255,18 @@ def test_secrets_in_a_uri_are_not_told(shelf: Shelf, tmp_path: Path) -> None:
     with pytest.raises(SourceUnavailableError) as caught:
         download(Place(uri), tmp_path, policy=POLICY)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        requests.exceptions.InvalidURL("Failed to parse: https://user:secret@host/m?sig=secret"),
+        requests.ConnectionError("Max retries exceeded with url: /m?sig=secret (Caused by it)"),
+    ],
+)
+def test_secrets_in_the_librarys_words_are_not_told(error: Exception) -> None:
+    assert "secret" not in cause(error)
+    assert "the URL" in cause(error)
 
 
 def _credentials(tmp_path: Path, **values: str) -> Path:

@@ -1,6 +1,7 @@
 """HTTP as all protocols speak it: answers that pass, answers that are final, and how long to wait."""
 
 import random
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ AUTHORITY = "ca.crt"
 _CONNECTIONS = 32
 _TOLD = 4096
 _SERVERS_FAULT = HTTPStatus.INTERNAL_SERVER_ERROR
+_ADDRESS = re.compile(r"https?://[^\s'\"]+|(?<=with url: )[^\s'\"]+")
 _PASSING = (
     HTTPStatus.REQUEST_TIMEOUT,
     HTTPStatus.TOO_EARLY,
@@ -182,10 +184,14 @@ def retry_after(response: requests.Response) -> float:
 
 
 def cause(error: BaseException) -> str:
-    """Return the innermost fault in few words, without addresses of objects."""
+    """Return the innermost fault in few words, without addresses of objects and without URLs.
+
+    Those may hold passwords and signatures.
+    """
     inner = error.args[0] if error.args else error
     inner = getattr(inner, "reason", None) or inner
-    return str(inner).rpartition(">: ")[2] or type(error).__name__
+    said = str(inner).rpartition(">: ")[2] or type(error).__name__
+    return _ADDRESS.sub("the URL", said)
 
 
 def secret_value(place: Place, *keys: str) -> str | None:
