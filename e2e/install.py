@@ -11,7 +11,6 @@ from conch.clients.clock import SystemClock
 from conch.reconcile.views import seconds_of
 from e2e.cluster.artifacts import Image, ensure_images
 from e2e.cluster.cluster import Cluster, ensure
-from e2e.cluster.local import LocalCluster
 from e2e.cluster.progress import Reporter
 from e2e.cluster.settings import Layout
 from e2e.kubectl import Tools, wait_for
@@ -59,9 +58,9 @@ def install(
             tools.kubectl("wait", "--for=condition=Established", f"crd/{name}", "--timeout=30s")
     with report.step("Conch by Helm"):
         images = ensure_images(report=report)
-        if cluster.local:
+        if cluster.backend:
             # The sources may have changed since the cluster came up.
-            LocalCluster(Layout.default(), cluster.bin).load_images(images, report=report)
+            cluster.backend.load_images(images, report=report)
         values = chart_values(cluster, models, images, pace=pace)
         forget_cut_off(tools)
         tools.run(

@@ -11,9 +11,10 @@ from rich.table import Table
 
 from e2e.cluster import artifacts, teardown
 from e2e.cluster.api import ApiError
+from e2e.cluster.cluster import Choice, chosen, ensure_own, kind_cluster
 from e2e.cluster.commands import BuildError
-from e2e.cluster.local import PROGRAMS, ClusterState, LocalCluster
-from e2e.cluster.prerequisites import PrerequisiteError, ensure_prerequisites
+from e2e.cluster.local import ClusterState, LocalCluster
+from e2e.cluster.prerequisites import PrerequisiteError
 from e2e.cluster.progress import Reporter, terminal_reporter
 from e2e.cluster.settings import ClusterError, Layout
 
@@ -33,7 +34,10 @@ def _run(options: argparse.Namespace, report: Reporter) -> int:
     layout = Layout.default()
     match options.command:
         case "up":
-            return _up(layout, report)
+            return _up(report)
+        case "down" if chosen() is Choice.KIND:
+            kind_cluster(layout, artifacts.ensure_binaries((), report=report)).down(report=report)
+            return 0
         case "down":
             found = teardown.down(layout, report=report)
             report.info("The cluster is gone." if found else "There was no cluster.")
@@ -50,12 +54,11 @@ def _run(options: argparse.Namespace, report: Reporter) -> int:
             return _status(_cluster(layout, report).state(), as_json=options.json)
 
 
-def _up(layout: Layout, report: Reporter) -> int:
-    ensure_prerequisites(report=report)
-    built = artifacts.ensure(report=report, names=PROGRAMS)
-    LocalCluster(layout, built.bin).up(built.images, report=report)
+def _up(report: Reporter) -> int:
+    # With KUBECONFIG set too: it may name this very cluster, which is to be mended.
+    found = ensure_own(report)
     report.info("The cluster is up. To use it:")
-    report.info(f"  export KUBECONFIG={layout.kubeconfig} PATH={built.bin}:$PATH")
+    report.info(f"  export KUBECONFIG={found.kubeconfig} PATH={found.bin}:$PATH")
     return 0
 
 

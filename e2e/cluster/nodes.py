@@ -23,7 +23,7 @@ _CNI_FOLDERS = ("/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni")
 _CNI_CACHE = Path("/var/lib/cni/results")
 _CONTAINER_LOGS = Path("/var/log/containers")
 _MAX_SOCKET_PATH = 107  # a limit of the kernel
-_TAINT = {"key": settings.GPU, "value": "present", "effect": "NoSchedule"}
+TAINT = {"key": settings.GPU, "value": "present", "effect": "NoSchedule"}
 
 
 @dataclass(frozen=True)
@@ -218,7 +218,7 @@ def kubelet_config(node: Node) -> Object:
         "resolvConf": str(root / "resolv.conf"),
         "podLogsDir": str(node.pod_logs),
         "volumePluginDir": str(root / "volume-plugins"),
-        "registerWithTaints": [_TAINT],
+        "registerWithTaints": [TAINT],
         "failSwapOn": False,
         "oomScoreAdj": 0,
         # The nodes share one machine: each offers half of its memory, and all of its disk until
@@ -251,7 +251,7 @@ def settle(api: Api, spec: NodeSpec) -> list[str]:
     if "labels" in lost:
         api.merge(path, {"metadata": {"labels": node_labels(spec)}})
     if "taint" in lost:
-        taints = [*node["spec"].get("taints", []), _TAINT]
+        taints = [*node["spec"].get("taints", []), TAINT]
         version = node["metadata"]["resourceVersion"]
         api.merge(path, {"metadata": {"resourceVersion": version}, "spec": {"taints": taints}})
     return lost
@@ -305,7 +305,7 @@ def remove_leftovers(node: Node) -> None:
 
 
 def _same_taint(taint: dict[str, Any]) -> bool:
-    return all(taint.get(key) == value for key, value in _TAINT.items())
+    return all(taint.get(key) == value for key, value in TAINT.items())
 
 
 def _why(node: Object | None) -> str:

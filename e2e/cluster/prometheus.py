@@ -47,8 +47,14 @@ def install(api: Api) -> None:
 
 
 def config(layout: Layout) -> dict[str, object]:
-    """prometheus.yml: scrapes, each second, the pods that ask for it by annotation."""
+    """prometheus.yml of the local cluster."""
+    rules = [str(layout.prometheus / "rules" / "*.yml")]
     discovery = {"role": "pod", "kubeconfig_file": str(_kubeconfig(layout))}
+    return {**scraping(discovery), "rule_files": rules}
+
+
+def scraping(discovery: dict[str, str]) -> dict[str, object]:
+    """A configuration that scrapes, each second, the pods that ask for it by annotation."""
     pods = {
         "job_name": "pods",
         "kubernetes_sd_configs": [discovery],
@@ -56,7 +62,6 @@ def config(layout: Layout) -> dict[str, object]:
     }
     return {
         "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
-        "rule_files": [str(layout.prometheus / "rules" / "*.yml")],
         "scrape_configs": [pods],
     }
 
