@@ -150,7 +150,7 @@ class Agent:
             if self._facts.namespace_lives(tenant.name, tenant.uid) is False:
                 self._forget(tenant)
                 continue
-            for entry in _entries(tenant.path):
+            for entry in filter(_is_folder, _entries(tenant.path)):
                 for mark in _entries(entry / USERS):
                     if self._lives(tenant, mark.name) is False:
                         mark.unlink(missing_ok=True)

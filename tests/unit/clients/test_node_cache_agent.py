@@ -253,6 +253,8 @@ def test_no_link_of_a_tenant_is_followed(node: Node, tmp_path: Path) -> None:
     victim.mkdir()
     (victim / "m").write_bytes(b"x" * 8 * MIB)
     (victim / POD).write_text("mine")
+    (victim / "users").mkdir()
+    (victim / "users" / POD).write_text("mine")
     tenant = node.tenant()
     (tenant / ("a" * 64)).symlink_to(victim)
     (tenant / "stray").symlink_to(victim)
@@ -269,9 +271,11 @@ def test_no_link_of_a_tenant_is_followed(node: Node, tmp_path: Path) -> None:
     (tenant / ".limits.json").symlink_to(victim / "m")
     node.facts.dead = {POD}
     small = Agent(node.root, Bounds(1), node.facts, uid=os.getegid(), clock=node.clock)
-    small.sweep()
     small.tidy()
-    assert sorted(p.name for p in victim.iterdir()) == [POD, "m"]
+    with held(victim / "m"):
+        small.sweep()
+    assert sorted(p.name for p in victim.iterdir()) == [POD, "m", "users"]
+    assert (victim / "users" / POD).exists()
     assert (victim / "m").stat().st_size == 8 * MIB
     assert [p.name for p in tenant.iterdir()] == [".limits.json"]
 

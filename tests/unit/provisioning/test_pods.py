@@ -399,3 +399,44 @@ def test_a_single_file_gets_the_name_that_its_backend_looks_for(
 ) -> None:
     args = fetch_args(example(variant={"backend": backend}))
     assert [a for a in args if "file-name" in a] == ([f"--file-name={name}"] if name else [])
+
+
+HTTPS = {"source": {"uri": "https://models.example/m.tar"}}
+
+
+def test_the_cache_is_written_by_the_fetch_and_only_read_by_triton() -> None:
+    snapshot = replace(example(variant=HTTPS), cache=True)
+    (volume,) = (v for v in _spec(snapshot)["volumes"] if v["name"] == "conch-cache")
+    assert volume["persistentVolumeClaim"] == {"claimName": "conch-cache"}
+    found = {
+        c["name"]: next(m for m in c["volumeMounts"] if m["name"] == "conch-cache")
+        for c in (_fetch(snapshot), _triton(snapshot))
+    }
+    assert {name: m.get("readOnly", False) for name, m in found.items()} == {
+        "fetch": False,
+        "triton": True,
+    }
+    assert {m["mountPath"] for m in found.values()} == {"/cache"}
+
+
+def test_an_older_fetch_does_not_mind_the_cache() -> None:
+    plain = example(variant=HTTPS)
+    snapshot = replace(plain, cache=True)
+    assert fetch_args(snapshot) == fetch_args(plain)
+    env = {e["name"]: e for e in _fetch(snapshot)["env"]}
+    assert env["CONCH_CACHE"]["value"] == "/cache"
+    assert env["CONCH_POD_UID"]["valueFrom"]["fieldRef"]["fieldPath"] == "metadata.uid"
+    assert env["CONCH_POD_NAME"]["valueFrom"]["fieldRef"]["fieldPath"] == "metadata.name"
+    names = {e["name"] for c in (_triton(snapshot), _fetch(plain)) for e in c["env"]}
+    assert not {n for n in names if n.startswith("CONCH_")}
+
+
+def test_users_may_turn_the_cache_off_for_a_service() -> None:
+    off = {"name": "CONCH_CACHE", "value": ""}
+    snapshot = replace(example(variant=HTTPS, spec={"podTemplate": {"env": [off]}}), cache=True)
+    assert [e for e in _fetch(snapshot)["env"] if e["name"] == "CONCH_CACHE"] == [off]
+
+
+def test_whether_there_is_a_cache_is_no_part_of_a_revision() -> None:
+    plain = example(variant=HTTPS)
+    assert replace(plain, cache=True).to_data() == plain.to_data()
