@@ -280,8 +280,9 @@ def _send(
     if handler.command == "HEAD":
         return
     body = reply.body[: fault.cut]
+    # First, so that who has got it all finds it counted.
+    count(len(body))
     handler.wfile.write(body)
     handler.wfile.flush()
-    count(len(body))
     if fault.cut is not None:
         handler.close_connection = True
