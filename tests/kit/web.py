@@ -269,6 +269,9 @@ def _handler_of(server: Server) -> type[BaseHTTPRequestHandler]:
 def _send(
     handler: BaseHTTPRequestHandler, reply: Reply, fault: Fault, count: Callable[[int], None]
 ) -> None:
+    body = b"" if handler.command == "HEAD" else reply.body[: fault.cut]
+    # First, so that who has got it all finds it counted.
+    count(len(body))
     # Not send_response, whose Server and Date would stand beside those that are relayed.
     handler.send_response_only(reply.status)
     for name, value in reply.headers.items():
@@ -279,9 +282,6 @@ def _send(
     handler.end_headers()
     if handler.command == "HEAD":
         return
-    body = reply.body[: fault.cut]
-    # First, so that who has got it all finds it counted.
-    count(len(body))
     handler.wfile.write(body)
     handler.wfile.flush()
     if fault.cut is not None:
