@@ -73,7 +73,7 @@ def test_the_layers_of_an_image_are_laid_over_one_another(
     registry: Registry, tmp_path: Path
 ) -> None:
     layers = [
-        _layer(registry, "image", {"models/1/model.py": b"old", "models/1/gone": b"x"}),
+        _layer(registry, "image", {"models/1/model.py/old": b"x", "models/1/gone": b"x"}),
         _layer(registry, "image", {"models/2/a": b"x", "models/2/b": b"x"}),
         _layer(registry, "image", {"models/1/model.py": b"new", "models/1/.wh.gone": b""}),
         _layer(registry, "image", {"models/2/.wh..wh..opq": b"", "models/2/c": b"c"}),

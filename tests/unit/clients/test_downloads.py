@@ -164,11 +164,11 @@ def test_another_part_than_asked_for_is_not_taken(shelf: Shelf, tmp_path: Path) 
     class Askew(Shelf):
         def answer(self, asked: Asked) -> Reply:
             if len(self.asked) == 3:
-                asked = replace(asked, headers={"Range": "bytes=5-9"})
+                asked = replace(asked, headers={"Range": f"bytes=5-{PART + 4}"})
             return super().answer(asked)
 
     with Askew(shelf.files) as askew:
-        assert _got(askew, tmp_path) == BODY
+        assert _got(askew, tmp_path, replace(POLICY, workers=1)) == BODY
 
 
 def test_a_server_in_trouble_is_asked_again(shelf: Shelf, tmp_path: Path) -> None:
@@ -350,6 +350,28 @@ def test_a_fetch_that_is_killed_leaves_what_the_next_goes_on_from(
     fetch(_model(shelf.url, tmp_path))
     assert (tmp_path / "net/1/model.onnx").read_bytes() == BODY
     assert shelf.sent == len(BODY) - 6000 + 1
+
+
+def test_a_fetch_that_gives_up_leaves_what_the_next_goes_on_from(
+    shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("conch.clients.downloads.Policy", lambda: SINGLE)
+    shelf.files = {"/some/net.onnx": BODY}
+    shelf.befall(Fault(), Fault(cut=6000), Fault(status=503, times=1000))
+    with pytest.raises(SourceUnreachableError):
+        fetch(_model(shelf.url, tmp_path))
+    shelf.forget()
+    fetch(_model(shelf.url, tmp_path))
+    assert (tmp_path / "net/1/model.onnx").read_bytes() == BODY
+    assert shelf.sent == len(BODY) - 6000 + 1
+
+
+def test_a_fetch_that_can_not_succeed_leaves_nothing(shelf: Shelf, tmp_path: Path) -> None:
+    shelf.files = {"/some/net.onnx": BODY}
+    shelf.befall(Fault(), Fault(cut=6000), Fault(status=403))
+    with pytest.raises(SourceUnavailableError, match="403"):
+        fetch(_model(shelf.url, tmp_path))
+    assert list(tmp_path.iterdir()) == []
 
 
 def _once(then: Callable[[], None]) -> Callable[..., None]:
