@@ -109,7 +109,7 @@ class World(Kubernetes):
         return Node(
             name=node.name,
             labels={"pool": node.pool},
-            ready=True,
+            ready=node.ready,
             schedulable=not node.cordoned,
             taints=(),
             allocatable={GPU: float(node.gpus), "pods": 110.0},
@@ -153,7 +153,12 @@ class World(Kubernetes):
             deleting=pod.deleting,
             unschedulable="no node fits" if pod.unschedulable else None,
             lost=pod.node is not None and pod.node not in self.seen.nodes,
+            stranded=self._is_silent(pod.node) and not pod.ready,
         )
+
+    def _is_silent(self, name: str | None) -> bool:
+        node = self.seen.nodes.get(name or "")
+        return node is not None and not node.ready
 
     def _execute(self, name: str, plan: Plan, left: int | None) -> None:
         """Write a plan in the executor's order; a conflict ends this service's part."""
@@ -273,6 +278,7 @@ class World(Kubernetes):
                 total = sum(p.gpus for p in held) + sum(gpus for gpus, _ in given)
                 assert total <= node.gpus, f"{node} gets {total} GPUs: {given}"
                 assert not node.cordoned, f"{node} is cordoned: {given}"
+                assert node.ready, f"{node} is silent: {given}"
 
     def _holds(self, pod: ModelPod, node: str) -> bool:
         """Tell whether a pod has or was promised its place on a node.

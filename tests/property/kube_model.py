@@ -7,6 +7,8 @@ asserts that no ready pod leaves when a ReplicaSet is lowered.
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+EVICTION_S = 15.0
+"""After which Kubernetes deletes the pods of a silent node: their toleration."""
 SetKey = tuple[str, str, str]
 """Service, revision, pool."""
 
@@ -51,6 +53,14 @@ class ModelNode:
     pool: str
     gpus: int
     cordoned: bool = False
+    silent_since: float | None = None
+
+    @property
+    def ready(self) -> bool:
+        return self.silent_since is None
+
+    def silent_for(self, now: float) -> float:
+        return 0.0 if self.silent_since is None else now - self.silent_since
 
 
 @dataclass
@@ -150,6 +160,7 @@ class Kubernetes:
         return (
             node.pool == pod.key[2]
             and not node.cordoned
+            and node.ready
             and pod.pinned in (None, node.name)
             and used + pod.gpus <= node.gpus
         )
@@ -157,18 +168,20 @@ class Kubernetes:
     def start(self, index: int = 0, *, most: int = 100) -> None:
         """Up to ``most`` bound pods become ready."""
         starting = [
-            p for p in self.pods.values() if p.node in self.nodes and not p.ready and not p.deleting
+            p for p in self.pods.values() if self._runs(p) and not p.ready and not p.deleting
         ]
         for pod in starting[index : index + most]:
             pod.ready, pod.ready_at = True, self.now
             pod.version += 1
 
     def finish(self) -> None:
-        """Pods that were told to end do so; those of vanished nodes are collected."""
+        """Pods that were told to end do so; those of vanished and of silent nodes are deleted."""
         for pod in list(self.pods.values()):
+            node = self.nodes.get(pod.node or "")
             if pod.deleting:
-                del self.pods[pod.uid]
-            elif pod.node is not None and pod.node not in self.nodes:
+                if node is None or node.ready:
+                    del self.pods[pod.uid]
+            elif pod.node and (node is None or node.silent_for(self.now) >= EVICTION_S):
                 self.lose(pod)
 
     def lose(self, pod: ModelPod) -> None:
@@ -182,6 +195,25 @@ class Kubernetes:
         if pod.ready:
             pod.ready = False
             pod.version += 1
+
+    def _runs(self, pod: ModelPod) -> bool:
+        """Tell whether a pod is on a node whose kubelet works."""
+        node = self.nodes.get(pod.node or "")
+        return node is not None and node.ready
+
+    def silence(self, name: str) -> None:
+        """A kubelet says nothing any more; the node controller takes its pods out of traffic."""
+        node = self.nodes.get(name)
+        if node is not None and node.ready:
+            node.silent_since = self.now
+            for pod in self.pods.values():
+                if pod.node == name:
+                    self.blip(pod)
+
+    def hear(self, name: str) -> None:
+        """It is back."""
+        if name in self.nodes:
+            self.nodes[name].silent_since = None
 
     def remove_node(self, name: str) -> None:
         self.nodes.pop(name, None)

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.property.fleet_model import World
-from tests.property.kube_model import ModelNode, ModelService
+from tests.property.kube_model import EVICTION_S, ModelNode, ModelService
 
 CALM = settings(deadline=None, suppress_health_check=list(HealthCheck), max_examples=80)
 """A busy machine is no failure."""
@@ -104,6 +104,14 @@ def _add(world: World, which: int) -> None:
     world.nodes.setdefault(name, ModelNode(name, name[0], 1 + which % 2))
 
 
+def _silence(world: World, which: int) -> None:
+    world.silence(NODES[which % len(NODES)])
+
+
+def _hear(world: World, which: int) -> None:
+    world.hear(NODES[which % len(NODES)])
+
+
 def _wait(world: World, seconds: int) -> None:
     world.now += seconds
 
@@ -125,6 +133,8 @@ STEPS: dict[str, Callable[..., None]] = {
     "cordon": _cordon,
     "remove node": _remove,
     "add node": _add,
+    "silence": _silence,
+    "hear": _hear,
     "wait": _wait,
 }
 _TWO = {"wish", "confine", "cordon"}
@@ -201,6 +211,28 @@ def test_a_crash_at_any_write_changes_nothing_in_the_end(
         calm.settle()
         stormy.settle()
         assert _spread(calm) == _spread(stormy)
+
+
+@pytest.mark.parametrize("returns", [True, False])
+@pytest.mark.parametrize("nodes", [{"a1": 2, "a2": 2}, {"a1": 2, "b1": 2}])
+def test_replicas_of_a_silent_node_answer_elsewhere_before_they_are_evicted(
+    nodes: dict[str, int], returns: bool
+) -> None:
+    fleet = world(1, nodes=nodes)
+    fleet.services["s0"].wanted = 2
+    fleet.settle()
+    fleet.silence("a1")
+    evicted = fleet.now + EVICTION_S
+    while fleet.now < evicted:
+        _fresh_tick(fleet, 0)
+        _round(fleet, 0)
+        fleet.now += 1
+    assert sum(p.traffic for p in fleet.pods.values()) == 2
+    if returns:
+        fleet.hear("a1")
+    fleet.settle()
+    fleet.check_rest()
+    assert sum(p.traffic for p in fleet.pods.values()) == 2
 
 
 def _spread(fleet: World) -> dict[tuple[str, str, str], tuple[int, bool]]:
