@@ -6,11 +6,12 @@ import pytest
 
 from conch.api.conditions import Reason
 from conch.provisioning import resources
+from conch.provisioning.controller_revision import controller_revision
 from conch.provisioning.replica_set import replica_set
 from conch.reconcile.gather import Gatherer, ServiceFacts, unknown_pools
 from conch.reconcile.resolve import Fault
 from conch.reconcile.settings import Settings
-from tests.kit.rendering import IMAGES
+from tests.kit.rendering import IMAGES, OWNER
 from tests.unit.reconcile import bodies
 from tests.unit.reconcile.bodies import current_revision, gathered, of_revision, store
 
@@ -51,6 +52,27 @@ def test_one_that_is_being_deleted_is_left_alone() -> None:
     leaving = bodies.model_service()
     leaving["metadata"]["deletionTimestamp"] = bodies.EPOCH
     assert gathered(store(ModelService=leaving)).services == ()
+
+
+def test_a_mirror_that_moves_counts_for_old_revisions_too() -> None:
+    def through(mirror: str, *kept: dict[str, Any]) -> ServiceFacts:
+        settings = Settings(images=IMAGES, endpoints={"s3": mirror})
+        here = store(
+            Model=bodies.model(source={"uri": "s3://models/digits"}),
+            ModelService=bodies.model_service(),
+            ControllerRevision=list(kept),
+        )
+        (facts,) = Gatherer(here, settings).gather().services
+        return facts
+
+    first = through("http://old")
+    (snapshot,) = first.snapshots.values()
+    assert snapshot.endpoint == "http://old"
+    kept = controller_revision(snapshot, owner=OWNER)
+    kept["metadata"] |= {"uid": "r", "resourceVersion": "1"}
+    moved = through("http://new", kept)
+    assert {s.endpoint for s in moved.snapshots.values()} == {"http://new"}
+    assert moved.service.revision == first.service.revision
 
 
 def test_children_are_those_of_the_service_and_namespace() -> None:
