@@ -30,8 +30,8 @@ class Rival:
 
     @property
     def decides(self) -> bool:
-        """Whether it has decided since it started."""
-        return self.operator.ticks > 0
+        """Whether it has decided since it started: it writes by then, or has nothing to write."""
+        return self.sent > 0 or self.operator.ticks > 0
 
 
 @contextlib.contextmanager
