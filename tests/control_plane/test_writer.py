@@ -86,6 +86,13 @@ def desk(cluster: Cluster, namespace: str, connection: Connection) -> Desk:
 
 
 class TestEnsuring:
+    async def test_text_of_any_script_is_taken(self, desk: Desk) -> None:
+        wish = desk.service()
+        wish["metadata"]["annotations"] = {"note": "🚀 \\🚀 \x7f\x85 é"}
+        assert await desk.writer.ensure(wish) is True
+        live = desk.live("services", "digits")["metadata"]["annotations"]
+        assert live["note"] == wish["metadata"]["annotations"]["note"]
+
     async def test_a_child_is_written_once(self, desk: Desk) -> None:
         wish = desk.service()
         assert await desk.writer.ensure(wish) is True

@@ -16,12 +16,15 @@ from kubernetes.aio.dynamic import DynamicClient
 from kubernetes.aio.dynamic.resource import Resource
 
 from conch.api.names import FIELD_MANAGER
+from conch.clients.encoding import as_yaml
 from conch.clients.resources import RESOURCES
 
 REQUEST_TIMEOUT_S = 5.0
 LIST_TIMEOUT_S = 30.0
 PAGE = 500
 
+# With the parameter, the library sends the text as it is.
+APPLY_PATCH = "application/apply-patch+yaml; charset=utf-8"
 MERGE_PATCH = "application/merge-patch+json"
 STRATEGIC_PATCH = "application/strategic-merge-patch+json"
 
@@ -161,8 +164,8 @@ class Cluster:
             self._dynamic.request(
                 "patch",
                 path,
-                body=body,
-                content_type="application/apply-patch+yaml",
+                body=as_yaml(body),
+                content_type=APPLY_PATCH,
                 field_manager=FIELD_MANAGER,
                 force_conflicts=force or None,
                 **_raw(),
