@@ -37,6 +37,7 @@ def test_a_second_start_on_a_node_downloads_nothing(place: Scratch) -> None:
     volume = claim["spec"]["volumeName"]
     assert triton_mounts(second)["conch-cache"].get("readOnly") is True
     place.kubectl("delete", "modelservice", "cached")
+    place.kubectl("delete", "pods", "--all", "--grace-period=1", "--wait=false")
     wait_for(
         "no claim and no volume",
         lambda: (

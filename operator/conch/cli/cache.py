@@ -27,7 +27,6 @@ def cache_command(
     """Open a node's cache to pods, and keep it within its bound."""
     import logging  # noqa: PLC0415  # here, so that `conch fetch` starts without them
 
-    from conch.api.base import parse_quantity  # noqa: PLC0415
     from conch.clients.clock import SystemClock  # noqa: PLC0415
     from conch.clients.node_cache_agent import Agent, Bounds  # noqa: PLC0415
     from conch.clients.node_cache_metrics import serve  # noqa: PLC0415
@@ -38,8 +37,12 @@ def cache_command(
         level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     clock = SystemClock()
-    bounds = Bounds(int(parse_quantity(size)), int(parse_quantity(reserve)))
-    agent = Agent(path, bounds, Server.from_environment(), uid=user, clock=clock)
+    bounds = Bounds(_bytes(size), _bytes(reserve))
+    try:
+        server = Server.from_environment()
+    except KeyError as error:
+        raise typer.BadParameter(f"run it in a pod: the environment lacks {error}") from None
+    agent = Agent(path, bounds, server, uid=user, clock=clock)
     os.umask(0o022)
     agent.prepare()
     if metrics_port is not None:
@@ -47,3 +50,16 @@ def cache_command(
     ended = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: ended.set())
     Rounds(agent, clock, sweep_seconds, tidy_seconds).run(ended)
+
+
+def _bytes(text: str) -> int:
+    """Return the bytes that a quantity means. Raises typer.BadParameter where it is none."""
+    from conch.api.base import parse_quantity  # noqa: PLC0415
+
+    try:
+        found = int(parse_quantity(text))
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    if found < 0:
+        raise typer.BadParameter(f"{text!r} is less than nothing")
+    return found
