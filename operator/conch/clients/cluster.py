@@ -5,6 +5,7 @@ Tests use a real API server instead of a fake.
 
 import asyncio
 import os
+from collections import Counter
 from collections.abc import Awaitable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -69,15 +70,22 @@ class Precondition:
 class Cluster:
     """A connection to one API server. Every method raises ClusterError."""
 
-    def __init__(self, api: client.ApiClient, fence: Fence | None = None) -> None:
+    def __init__(
+        self,
+        api: client.ApiClient,
+        fence: Fence | None = None,
+        requests: Counter[str] | None = None,
+    ) -> None:
         self._api = api
         self._dynamic = DynamicClient(api)
         self._fence = fence
+        self.requests: Counter[str] = Counter() if requests is None else requests
+        """Requests sent so far by verb; a view shares them."""
         self._resources = {kind: self._resource(kind) for kind in RESOURCES}
 
     def fenced(self, fence: Fence) -> "Cluster":
         """Return a view of the same connection that writes only while ``fence`` allows it."""
-        return Cluster(self._api, fence)
+        return Cluster(self._api, fence, self.requests)
 
     def _resource(self, kind: str) -> Resource:
         known = RESOURCES[kind]
@@ -107,6 +115,7 @@ class Cluster:
         token: str | None = None
         while True:
             page = await self._call(
+                "list",
                 self._dynamic.get(
                     self._resources[kind],
                     namespace=namespace,
@@ -115,7 +124,7 @@ class Cluster:
                     limit=PAGE,
                     _continue=token,
                     **_raw(LIST_TIMEOUT_S),
-                )
+                ),
             )
             known = RESOURCES[kind]
             items += [
@@ -129,7 +138,7 @@ class Cluster:
         """Return one object, or None when there is none of that name."""
         try:
             found: Object = await self._call(
-                self._dynamic.get(self._resources[kind], name, namespace, **_raw())
+                "get", self._dynamic.get(self._resources[kind], name, namespace, **_raw())
             )
         except ClusterError as error:
             if error.status == 404:
@@ -140,17 +149,19 @@ class Cluster:
     async def create(self, body: Object) -> Object:
         """Create an object."""
         return await self._write(
+            "create",
             self._dynamic.create(
                 self._resources[body["kind"]], body, field_manager=FIELD_MANAGER, **_raw()
-            )
+            ),
         )
 
     async def replace(self, body: Object) -> Object:
         """Replace an object; its resourceVersion must be the newest."""
         return await self._write(
+            "replace",
             self._dynamic.replace(
                 self._resources[body["kind"]], body, field_manager=FIELD_MANAGER, **_raw()
-            )
+            ),
         )
 
     async def apply(self, body: Object, *, force: bool, subresource: str | None = None) -> Object:
@@ -161,6 +172,7 @@ class Cluster:
         metadata = body["metadata"]
         path = self._path(body["kind"], metadata["name"], metadata.get("namespace"), subresource)
         return await self._write(
+            "apply",
             self._dynamic.request(
                 "patch",
                 path,
@@ -169,7 +181,7 @@ class Cluster:
                 field_manager=FIELD_MANAGER,
                 force_conflicts=force or None,
                 **_raw(),
-            )
+            ),
         )
 
     async def patch(
@@ -177,6 +189,7 @@ class Cluster:
     ) -> Object:
         """Patch an object; put uid and resourceVersion into ``body`` as preconditions."""
         return await self._write(
+            "patch",
             self._dynamic.patch(
                 self._resources[kind],
                 body,
@@ -185,7 +198,7 @@ class Cluster:
                 content_type=content_type,
                 field_manager=FIELD_MANAGER,
                 **_raw(),
-            )
+            ),
         )
 
     async def delete(
@@ -210,7 +223,10 @@ class Cluster:
         }
         try:
             await self._write(
-                self._dynamic.delete(self._resources[kind], name, namespace, body=options, **_raw())
+                "delete",
+                self._dynamic.delete(
+                    self._resources[kind], name, namespace, body=options, **_raw()
+                ),
             )
         except ClusterError as error:
             if error.status != 404:
@@ -220,16 +236,19 @@ class Cluster:
         path: str = self._resources[kind].path(name=name, namespace=namespace)
         return f"{path}/{subresource}" if subresource else path
 
-    async def _write(self, request: Awaitable[Any]) -> Object:
+    async def _write(self, verb: str, request: Awaitable[Any]) -> Object:
         if self._fence is not None and not self._fence.may_write():
             _unsent(request)
             raise NotLeaderError("the lease is not held; nothing was written")
         left = None if self._fence is None else self._fence.seconds_left()
-        answer: Object = await self._call(request, within=left)
+        answer: Object = await self._call(verb, request, within=left)
         return answer
 
-    async def _call(self, request: Awaitable[Any], *, within: float | None = None) -> Any:
+    async def _call(
+        self, verb: str, request: Awaitable[Any], *, within: float | None = None
+    ) -> Any:
         """Await an answer, ``within`` so many seconds where that is less than its time-out."""
+        self.requests[verb] += 1
         try:
             async with asyncio.timeout(within):
                 return await request

@@ -52,5 +52,3 @@ CHILDREN = (
     "ReplicaSet",
 )
 """Kinds that a ModelService owns, all labelled as managed by Conch."""
-
-WATCHED = ("ModelService", "Model", "ClusterModel", "GPUPool", "Node", "Pod", *CHILDREN)

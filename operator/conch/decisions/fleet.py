@@ -1,11 +1,15 @@
 """The fleet as decisions see it: frozen facts, no client, no clock."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from conch.api.pool import GPUPoolSpec
 from conch.api.service import ModelServiceSpec
+
+_SLACK = 1 + 1e-6
 
 
 @dataclass(frozen=True, order=True)
@@ -44,18 +48,26 @@ class Amounts:
             self.pods - other.pods,
         )
 
-    def missing_for(self, need: "Amounts") -> tuple[str, ...]:
-        """Return what is short of ``need``, with amounts; empty when it fits.
+    def covers(self, need: "Amounts") -> bool:
+        """Tell whether ``need`` fits into these.
 
         CPU and memory carry a tolerance of one part in a million, since they are sums of floats.
         """
-        slack = 1 + 1e-6
+        return (
+            need.gpus <= self.gpus
+            and need.cpu <= max(0.0, self.cpu) * _SLACK
+            and need.memory <= max(0.0, self.memory) * _SLACK
+            and need.pods <= self.pods
+        )
+
+    def missing_for(self, need: "Amounts") -> tuple[str, ...]:
+        """Return what is short of ``need``, with amounts; empty when it fits."""
         short = []
         if need.gpus > self.gpus:
             short.append(f"{max(0, self.gpus)} of {need.gpus} GPUs")
-        if need.cpu > max(0.0, self.cpu) * slack:
+        if need.cpu > max(0.0, self.cpu) * _SLACK:
             short.append(f"{max(0.0, self.cpu):.2g} of {need.cpu:.2g} CPUs")
-        if need.memory > max(0.0, self.memory) * slack:
+        if need.memory > max(0.0, self.memory) * _SLACK:
             gib = 2.0**30
             short.append(f"{max(0.0, self.memory) / gib:.2g} of {need.memory / gib:.2g} GiB")
         if need.pods > self.pods:
@@ -180,6 +192,11 @@ class Shape:
     need: Amounts
     tolerations: tuple[Mapping[str, Any], ...]
     node_selector: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def suits(self) -> str:
+        """What tells shapes apart that suit different nodes, however much is free there."""
+        return json.dumps([*map(dict, self.tolerations), dict(self.node_selector)], sort_keys=True)
 
 
 def ordered(pools: Sequence[Pool], service: ModelServiceSpec) -> tuple[Pool, ...]:

@@ -102,7 +102,7 @@ def plan(
     targets, shortage = _targets(run, wanted, held)
     targets |= _elsewhere(run, wanted, targets)
     granted, short = sum(targets[p.name] for p in pools), shortage > 0
-    obstacles = tuple(placement.explain(p, shapes[p.name], ledger) for p in pools)
+    obstacles = tuple(placement.explain(p, shapes[p.name], ledger) for p in pools if shortage)
     serving = rollout.promotion(run.service, revision, granted=granted, short=short)
     old = rollout.old_targets(run.service, revision, wanted=wanted, granted=granted, short=short)
     for name, target in targets.items():
@@ -111,7 +111,7 @@ def plan(
         _step(run, revision, name, target + stranded)
     for (name, pool), target in old.items():
         _step(run, name, pool, target)
-    return _finished(run, serving, shortage, obstacles if shortage else ())
+    return _finished(run, serving, shortage, obstacles)
 
 
 def _in_order(service: Service) -> Service:

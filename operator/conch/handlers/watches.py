@@ -65,7 +65,25 @@ def _login(**kwargs: Any) -> kopf.ConnectionInfo | None:
     return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
 
 
+class _NoDiffs(kopf.DiffBaseStorage):
+    """Keeps no earlier state of objects: only handlers of changes would ask for one.
+
+    kopf's own copies each object several times for each event, which is most of what an event
+    costs.
+    """
+
+    def build(self, *, body: kopf.Body, extra_fields: Any = None) -> kopf.BodyEssence:  # noqa: ARG002
+        return kopf.BodyEssence()
+
+    def fetch(self, *, body: kopf.Body) -> kopf.BodyEssence | None:  # noqa: ARG002
+        return None
+
+    def store(self, *, body: kopf.Body, patch: kopf.Patch, essence: kopf.BodyEssence) -> None:
+        """Keep nothing."""
+
+
 def _configure(settings: kopf.OperatorSettings) -> None:
+    settings.persistence.diffbase_storage = _NoDiffs()
     settings.posting.enabled = False  # Conch records its own Events
     settings.scanning.disabled = True  # the kinds are known; CRDs need not be watched
     # A watch that dies silently is noticed after a minute; the regular list covers the gap.

@@ -33,13 +33,22 @@ class Executor:
         self._done: dict[ServiceKey, tuple[object, Plan]] = {}
         """The facts' versions and the plan that were carried out last, and needed no write."""
 
-    async def execute(self, facts: ServiceFacts, plan: Plan, now: float) -> None:
-        """Write what the plan says: what pods need first, what takes pods away last."""
-        if self._done.get(facts.key) == (facts.versions, plan):
-            return
+    def settled(self, facts: ServiceFacts, plan: Plan) -> bool:
+        """Tell whether a plan needed no write when it was last looked at, for the same facts."""
+        return self._done.get(facts.key) == (facts.versions, plan)
+
+    async def execute(self, facts: ServiceFacts, plan: Plan, now: float) -> bool:
+        """Write what the plan says: what pods need first, what takes pods away last.
+
+        Tells whether anything was written.
+        """
+        if self.settled(facts, plan):
+            return False
         self._done.pop(facts.key, None)
-        if not await self._carry_out(facts, plan, now):
+        wrote = await self._carry_out(facts, plan, now)
+        if not wrote:
             self._done[facts.key] = (facts.versions, plan)
+        return wrote
 
     async def _carry_out(self, facts: ServiceFacts, plan: Plan, now: float) -> bool:
         """Write what differs; tell whether anything did."""
@@ -82,7 +91,9 @@ class Executor:
         serving = facts.snapshots.get(plan.serving_revision or "")
         if serving is not None:
             for child in service_children(serving, owner=facts.owner):
-                wrote |= await self._writer.ensure(child)
+                # A budget over no pods is nothing but events of its controller.
+                if child["kind"] != "PodDisruptionBudget" or facts.service.pods:
+                    wrote |= await self._writer.ensure(child)
         return await self._drop_budget(facts) or wrote
 
     def _binds(self, child: Object, siblings: Sequence[Object]) -> bool:

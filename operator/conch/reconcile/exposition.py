@@ -1,11 +1,11 @@
 """The operator's own metrics: what it wants, what there is, and why, for Prometheus."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from conch.decisions.fleet import Pool
@@ -44,7 +44,9 @@ def figures(outcome: Outcome, status: Object) -> ServiceFigures:
 class Exposition(Collector):
     """Metrics of the operator. Ticks replace what it shows; scrapes come from another thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, requests: Mapping[str, int] | None = None) -> None:
+        """``requests`` counts those sent to the API server, by verb, and is read at each scrape."""
+        self._requests = {} if requests is None else requests
         self.registry = CollectorRegistry()
         self.registry.register(self)
         self.ticks = Histogram(
@@ -74,6 +76,16 @@ class Exposition(Collector):
         """Yield the gauges of all services and pools."""
         yield from _services(self._services)
         yield _pools(self._pools)
+        yield _requests(self._requests)
+
+
+def _requests(requests: Mapping[str, int]) -> Metric:
+    sent = CounterMetricFamily(
+        "conch_api_requests", "Requests to the API server, watches not counted.", labels=("verb",)
+    )
+    for verb, number in sorted(requests.items()):
+        sent.add_metric((verb,), number)
+    return sent
 
 
 def _services(services: Sequence[ServiceFigures]) -> Iterator[Metric]:

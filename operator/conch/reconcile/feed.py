@@ -8,7 +8,6 @@ from conch.api.names import LABEL_MANAGED_BY, MANAGED_BY
 from conch.clients.clock import Clock
 from conch.clients.cluster import Cluster, ClusterError
 from conch.clients.prometheus import MetricsSource, MetricsUnavailable
-from conch.clients.resources import CHILDREN
 from conch.metrics.queries import queries
 from conch.metrics.signals import parse
 from conch.reconcile.gather import child_key
@@ -17,8 +16,15 @@ from conch.reconcile.store import Store
 
 logger = logging.getLogger(__name__)
 
-OWN_ONLY = (*CHILDREN, "PersistentVolume")
-"""Kinds of which only Conch's own objects are listed."""
+OWN_ONLY = (
+    "ServiceAccount",
+    "ControllerRevision",
+    "ConfigMap",
+    "PersistentVolumeClaim",
+    "PersistentVolume",
+)
+"""Kinds of which only Conch's own objects are listed. Of the others all are watched anyway, and
+what is somebody else's is known before Conch would apply something of the same name."""
 _SELECTOR = f"{LABEL_MANAGED_BY}={MANAGED_BY}"
 
 

@@ -38,11 +38,28 @@ class Outcome:
 
 
 def signature(outcome: Outcome) -> tuple[object, ...]:
-    """Return all that a status is made from, to tell whether it has to be made anew."""
+    """Return all that a status is made from, to tell whether it has to be made anew.
+
+    But for the words of a scaling that works: its numbers change with each scrape.
+    """
     s = outcome.scaling
-    scaling = s and (s.replicas, s.wished, s.reason, s.message, s.active)
+    scaling = s and (s.replicas, s.wished, s.reason, s.active, None if s.active else s.message)
     rest = (outcome.unplaceable, outcome.error, outcome.paused, outcome.wanted)
     return (outcome.facts.versions, outcome.plan, scaling, *rest)
+
+
+def substance(status: Object) -> Object:
+    """Return a status without the words of conditions that tell of no trouble."""
+    conditions = [
+        {k: v for k, v in c.items() if k != "message" or _troubling(c)}
+        for c in status.get("conditions") or ()
+    ]
+    return {**status, "conditions": conditions}
+
+
+def _troubling(condition: Object) -> bool:
+    bad = "True" if condition["type"] in (C.RECONCILING, C.STALLED) else "False"
+    return bool(condition["status"] == bad)
 
 
 def service_status(outcome: Outcome, now: str) -> Object:

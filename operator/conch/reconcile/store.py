@@ -7,6 +7,8 @@ deletion that a cut watch swallowed would otherwise stay for ever.
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from conch.api.names import FIELD_MANAGER
+
 Object = dict[str, Any]
 ObjectKey = tuple[str, str]
 """Namespace ("" for cluster-scoped kinds) and name."""
@@ -101,7 +103,29 @@ class Store:
         return (objects[key] for key in sorted(objects))
 
 
+def by_creation(entry: Object) -> bool:
+    """Tell whether an entry of managedFields is that of an object's creation by Conch."""
+    return (
+        entry.get("manager") == FIELD_MANAGER
+        and entry.get("operation") == "Update"
+        and "subresource" not in entry
+    )
+
+
+def created(body: Object) -> bool:
+    """Tell whether a stored object's fields are still Conch's by creation, not by apply."""
+    return bool(body["metadata"].get("managedFields"))
+
+
 def _slim(body: Object) -> Object:
-    """Return the object without what Conch never reads and large fleets pay for in memory."""
+    """Return the object without what Conch never reads and large fleets pay for in memory.
+
+    Of managedFields only the names of entries stay that ``created`` asks for.
+    """
     metadata = {k: v for k, v in body["metadata"].items() if k != "managedFields"}
-    return {**body, "metadata": metadata}
+    ours = [
+        {"manager": f["manager"], "operation": f["operation"]}
+        for f in body["metadata"].get("managedFields") or ()
+        if by_creation(f)
+    ]
+    return {**body, "metadata": {**metadata, **({"managedFields": ours} if ours else {})}}

@@ -27,11 +27,26 @@ from conch.decisions.replicas import Admission
 from conch.provisioning.pin import admission_patch
 from conch.reconcile.diff import covers, digest, stamped
 from conch.reconcile.status import status_object
-from conch.reconcile.store import Store, leaving
+from conch.reconcile.store import Store, by_creation, created, leaving
 
 logger = logging.getLogger(__name__)
 Object = dict[str, Any]
 
+CONFLICT = 409
+CREATED = frozenset(
+    {
+        "ControllerRevision",
+        "ConfigMap",
+        "PersistentVolume",
+        "PersistentVolumeClaim",
+        "PodDisruptionBudget",
+        "Service",
+        "ServiceAccount",
+    }
+)
+"""Kinds that are made by a plain create, which costs least and takes over nothing that somebody
+else made. A ReplicaSet is applied from the start, since its gate soon goes by being left out;
+nobody else's has its selector."""
 UNUSED_GRACE_S = 5
 """For a pod that never answered: Triton hears SIGTERM only once it has loaded."""
 
@@ -58,36 +73,69 @@ class Writer:
         somebody else made under the same name is not taken over (409): it would go with the
         service.
         """
-        live = await self._live(wish)
-        if live is not None and _says(live, wish):
+        live = self._store.twin(wish["kind"], wish)
+        if live is None:
+            live = await self._make(wish)
+        if live is None:
+            return True
+        _refuse_foreign(live, wish)
+        if _says(live, wish):
             return False
-        metadata, body = wish["metadata"], stamped(wish)
-        if guarded and live is not None:
+        if created(live):
+            live = await self._take_up(live)
+        body = stamped(wish)
+        if guarded:
             version = live["metadata"]["resourceVersion"]
             body = {**body, "metadata": {**body["metadata"], "resourceVersion": version}}
-        ours = live is not None and _owned_alike(live, wish)
-        answer = await self._cluster.apply(body, force=ours)
-        self._store.put(wish["kind"], answer)
-        self._count(wish["kind"], "apply")
-        logger.info("applied %s %s", wish["kind"], metadata["name"])
+        answer = await self._cluster.apply(body, force=_owned_alike(live, wish))
+        self._written(answer, "apply")
         return True
 
-    async def _live(self, wish: Object) -> Object | None:
-        """Return the live object of a wish, asked for where the store has none."""
+    async def _make(self, wish: Object) -> Object | None:
+        """Make an object that the store has none of; return the one that is there already, if any."""
         kind, metadata = wish["kind"], wish["metadata"]
-        known = self._store.twin(kind, wish)
-        if known is not None:
-            return known
-        live = await self._cluster.get(kind, metadata["name"], metadata.get("namespace"))
-        if live is None:
-            return None
-        if not _ours(live, wish):
-            raise ClusterError(
-                f"{kind} {metadata['name']} exists and is not Conch's: rename it, or the service",
-                409,
-            )
-        self._store.put(kind, live)
-        return live
+        try:
+            if kind in CREATED:
+                self._written(await self._cluster.create(stamped(wish)), "create")
+            else:
+                answer = await self._cluster.apply(stamped(wish), force=False)
+                self._written(answer, "apply")
+        except ClusterError as error:
+            if error.status != CONFLICT:
+                raise
+            live = await self._cluster.get(kind, metadata["name"], metadata.get("namespace"))
+            if live is None:
+                raise
+            _refuse_foreign(live, wish)
+            self._store.put(kind, live)
+            return live
+        return None
+
+    async def _take_up(self, live: Object) -> Object:
+        """Make the fields of an object that Conch created fields that it applied; return it so.
+
+        Only then does an apply remove those that it leaves out. As k8s.io/client-go/util/csaupgrade
+        does for kubectl.
+        """
+        kind, metadata = live["kind"], live["metadata"]
+        name, namespace = metadata["name"], metadata.get("namespace")
+        whole = await self._cluster.get(kind, name, namespace)
+        if whole is None:
+            raise ClusterError(f"{kind} {name} is gone", CONFLICT)
+        fields = [
+            {**f, "operation": "Apply"} if by_creation(f) else f
+            for f in whole["metadata"].get("managedFields") or ()
+        ]
+        version = whole["metadata"]["resourceVersion"]
+        body = {"metadata": {"resourceVersion": version, "managedFields": fields}}
+        answer = await self._cluster.patch(kind, name, namespace, body, content_type=MERGE_PATCH)
+        self._written(answer, "patch")
+        return answer
+
+    def _written(self, answer: Object, verb: str) -> None:
+        self._store.put(answer["kind"], answer)
+        self._count(answer["kind"], verb)
+        logger.info("%s: %s %s", verb, answer["kind"], answer["metadata"]["name"])
 
     async def ensure_there(self, wish: Object) -> bool:
         """Apply a child whose content never changes, unless it exists."""
@@ -212,6 +260,15 @@ def _says(live: Object, wish: Object) -> bool:
     """Tell whether a live object is what was applied last, unchanged, and still what is wanted."""
     applied = (live["metadata"].get("annotations") or {}).get(ANNOTATION_APPLIED)
     return applied == digest(wish) and covers(live, wish)
+
+
+def _refuse_foreign(live: Object, wish: Object) -> None:
+    """Raise ClusterError (409) for an object that is not Conch's."""
+    if not _ours(live, wish):
+        name = wish["metadata"]["name"]
+        raise ClusterError(
+            f"{wish['kind']} {name} exists and is not Conch's: rename it, or the service", CONFLICT
+        )
 
 
 def _ours(live: Object, wish: Object) -> bool:

@@ -1,0 +1,163 @@
+"""Carries out what was decided: many services side by side, one task at a time for each.
+
+The loop goes on deciding meanwhile, so that no service waits for another's writes.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from conch.clients.clock import Clock
+from conch.clients.cluster import ClusterError, NotLeaderError
+from conch.decisions.fleet import ServiceKey
+from conch.reconcile.execute import Executor
+from conch.reconcile.exposition import ServiceFigures
+from conch.reconcile.status import Outcome
+from conch.reconcile.telling import Teller
+
+logger = logging.getLogger(__name__)
+
+FIRST_RETRY_S, LONGEST_RETRY_S = 0.25, 60.0
+CONFLICT = 409
+TELLING_TRIES = 3
+"""A conflict of versions means that a newer state is on its way; only one that stays is told."""
+QUEUED_PER_WRITER = 4
+"""Outcomes that wait for one of the writers; what waits longer is decided on afresh."""
+
+
+@dataclass
+class _Retry:
+    """How long to leave a service alone whose writes were refused."""
+
+    message: str
+    delay: float
+    due: float
+    tries: int
+    status: int
+
+    @property
+    def told(self) -> str | None:
+        """The message, where a user should read it."""
+        if self.status == CONFLICT and self.tries < TELLING_TRIES:
+            return None
+        return self.message
+
+
+class Carrier:
+    """Runs the writes of services as tasks, ``concurrency`` of them at once."""
+
+    def __init__(
+        self,
+        executor: Executor,
+        teller: Teller,
+        clock: Clock,
+        *,
+        concurrency: int,
+        wake: Callable[[], None],
+    ) -> None:
+        """``wake`` is called whenever something was carried out or failed."""
+        self._executor = executor
+        self._teller = teller
+        self._clock = clock
+        self._wake = wake
+        self._limit = asyncio.Semaphore(concurrency)
+        self._most = concurrency * (1 + QUEUED_PER_WRITER)
+        self._running: dict[ServiceKey, tuple[Outcome, asyncio.Task[None]]] = {}
+        self._retries: dict[ServiceKey, _Retry] = {}
+        self._figures: dict[ServiceKey, ServiceFigures] = {}
+        self._ended: BaseException | None = None
+
+    def under_way(self, key: ServiceKey) -> Outcome | None:
+        """Return the outcome of a service that is being carried out now."""
+        found = self._running.get(key)
+        return found[0] if found else None
+
+    def trouble(self, key: ServiceKey) -> str | None:
+        """Return what the API server last refused, where users should know."""
+        retry = self._retries.get(key)
+        return retry.told if retry else None
+
+    def figures(self) -> Iterable[ServiceFigures]:
+        """Return the figures of all services as far as they were carried out."""
+        return self._figures.values()
+
+    def seconds_to_retry(self) -> float | None:
+        """Return when the next refused write is tried again, in seconds from now."""
+        now = self._clock.monotonic()
+        return min((max(0.1, r.due - now) for r in self._retries.values()), default=None)
+
+    def check(self) -> None:
+        """Raise what ended a task for good, such as the loss of the lease."""
+        if self._ended is not None:
+            raise self._ended
+
+    def carry(self, outcome: Outcome, now: float) -> None:
+        """Begin to carry out an outcome, unless there is nothing to do or no room for it now."""
+        key = outcome.facts.key
+        if key in self._running or len(self._running) >= self._most:
+            return
+        acts = not outcome.paused and self._due(key)
+        if not acts or self._executor.settled(outcome.facts, outcome.plan):
+            told = self._teller.told(outcome, now)
+            if told is not None:
+                self._figures[key] = told
+                return
+        task = asyncio.create_task(self._run(outcome, now, acts=acts))
+        self._running[key] = (outcome, task)
+        task.add_done_callback(lambda done: self._finished(key, done))
+
+    async def idle(self) -> None:
+        """Return once nothing is under way."""
+        while self._running:
+            await asyncio.wait([task for _, task in self._running.values()])
+
+    def stop(self) -> None:
+        """Cancel what is under way."""
+        for _, task in self._running.values():
+            task.cancel()
+
+    def _finished(self, key: ServiceKey, task: asyncio.Task[None]) -> None:
+        del self._running[key]
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._ended = error
+        self._wake()
+
+    async def _run(self, outcome: Outcome, now: float, *, acts: bool) -> None:
+        """Write one service's plan and status; a refusal is kept to this service."""
+        key = outcome.facts.key
+        async with self._limit:
+            try:
+                wrote = False
+                if acts:
+                    wrote = await self._executor.execute(outcome.facts, outcome.plan, now)
+                    self._retries.pop(key, None)
+                self._figures[key] = await self._teller.tell(outcome, now, more_coming=wrote)
+            except ClusterError as error:
+                self._refused(key, str(error), error.status)
+            except NotLeaderError:
+                raise
+            except Exception as error:
+                logger.exception("%s: not carried out", key)
+                self._refused(key, f"a defect of Conch: {error!r}", 0)
+
+    def _due(self, key: ServiceKey) -> bool:
+        retry = self._retries.get(key)
+        return retry is None or retry.due <= self._clock.monotonic()
+
+    def _refused(self, key: ServiceKey, message: str, status: int) -> None:
+        """Try again later, ever more slowly."""
+        before = self._retries.get(key)
+        delay = min(LONGEST_RETRY_S, before.delay * 2 if before else FIRST_RETRY_S)
+        tries = before.tries + 1 if before else 1
+        due = self._clock.monotonic() + delay
+        self._retries[key] = retry = _Retry(message, delay, due, tries, status)
+        level = logging.WARNING if retry.told else logging.DEBUG
+        logger.log(level, "%s: %s (next try in %.1f s)", key, message, delay)
+
+    def forget(self, kept: Iterable[ServiceKey]) -> None:
+        """Drop what is remembered of all services but these."""
+        for memory in (self._retries, self._figures):
+            for key in memory.keys() - set(kept):
+                del memory[key]
+        self._teller.forget(kept)

@@ -1,0 +1,128 @@
+"""What users are told of a service: its status, and Events for what changed in it."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from conch.api.conditions import Condition, Reason
+from conch.clients.clock import iso
+from conch.clients.events import Recorder
+from conch.decisions.fleet import ServiceKey
+from conch.reconcile import status as statuses
+from conch.reconcile.exposition import ServiceFigures, figures
+from conch.reconcile.status import Outcome
+from conch.reconcile.writer import Writer
+
+Object = dict[str, Any]
+
+_TOLD = ("Ready", "Admitted", "Loaded", "ScalingActive")
+_QUIET = (Reason.SCALING, Reason.FIXED_REPLICAS, Reason.PAUSED, Reason.NO_READY_REPLICA)
+"""Reasons that are no news: scaling that works is told by its steps, and a start by its end."""
+WORDS_LAST_S = 60.0
+"""Words of conditions that tell of no trouble are renewed no more often than this: they carry
+numbers that change with each scrape, and a status of each service each few seconds would keep a
+large fleet's API server busy with nothing else."""
+
+
+@dataclass(frozen=True)
+class _Told:
+    """What needed no write."""
+
+    signature: object
+    figures: ServiceFigures
+    written: float
+
+
+class Teller:
+    """Writes statuses and Events. ``tell`` raises ClusterError and NotLeaderError."""
+
+    def __init__(self, writer: Writer, recorder: Recorder) -> None:
+        self._writer = writer
+        self._recorder = recorder
+        self._wanted: dict[ServiceKey, int] = {}
+        self._written: dict[ServiceKey, float] = {}
+        """When a status was last written; where that is unknown, when it was first found right."""
+        self._told: dict[ServiceKey, _Told] = {}
+
+    def told(self, outcome: Outcome, now: float) -> ServiceFigures | None:
+        """Return a service's figures where they were told already and lately, else None."""
+        known = self._told.get(outcome.facts.key)
+        if known is None or known.signature != statuses.signature(outcome):
+            return None
+        return known.figures if now - known.written < WORDS_LAST_S else None
+
+    async def tell(
+        self, outcome: Outcome, now: float, *, more_coming: bool = False
+    ) -> ServiceFigures:
+        """Write the status of a service, and Events for what changed in it.
+
+        With ``more_coming`` only a condition's news are worth a write. ``now`` is in seconds since
+        the epoch.
+        """
+        key, body = outcome.facts.key, outcome.facts.body
+        status = statuses.service_status(outcome, iso(now))
+        shown, old = figures(outcome, status), body.get("status") or {}
+        if more_coming and _verdicts(old) == _verdicts(status):
+            return shown
+        written = self._written.get(key, -math.inf)
+        if now - written < WORDS_LAST_S and statuses.substance(old) == statuses.substance(status):
+            self._told[key] = _Told(statuses.signature(outcome), shown, written)
+            return shown
+        await self._events(outcome, body, status)
+        wrote = await self._writer.status("ModelService", body, status)
+        if wrote or key not in self._written:
+            self._written[key] = now
+        if not wrote:
+            self._told[key] = _Told(statuses.signature(outcome), shown, self._written[key])
+        return shown
+
+    async def _events(self, outcome: Outcome, body: Object, status: Object) -> None:
+        key = outcome.facts.key
+        if outcome.scaling is not None and outcome.wanted is not None:
+            before = self._wanted.get(key)
+            self._wanted[key] = outcome.wanted
+            if before is not None and before != outcome.wanted:
+                text = f"from {before} to {outcome.wanted} replicas"
+                message = f"{text}: {outcome.scaling.message}"
+                await self._recorder.record(
+                    body, "ModelService", reason="Rescaled", message=message
+                )
+        for change in _transitions(body, status):
+            await self._recorder.record(
+                body,
+                "ModelService",
+                reason=change.reason,
+                message=change.message,
+                warning=change.status == "False",
+            )
+
+    def forget(self, kept: Iterable[ServiceKey]) -> None:
+        """Drop what is remembered of all services but these."""
+        for memory in (self._wanted, self._written, self._told):
+            for key in memory.keys() - set(kept):
+                del memory[key]
+
+
+def _verdicts(status: Object | None) -> dict[str, tuple[str, str]]:
+    """Return the status and the reason of each condition."""
+    return {c["type"]: (c["status"], c["reason"]) for c in (status or {}).get("conditions") or ()}
+
+
+def _transitions(body: Object, status: Object) -> Iterable[Condition]:
+    """Return the conditions whose news deserve an Event, each cause once.
+
+    Good news are that a service answers, and that a trouble is over.
+    """
+    old = _verdicts(body.get("status"))
+    seen = set()
+    for item in status["conditions"]:
+        condition = Condition.model_validate(item)
+        told = condition.type in _TOLD and condition.reason not in _QUIET
+        changed = old.get(condition.type) != (condition.status, condition.reason)
+        before, _ = old.get(condition.type, ("Unknown", ""))
+        good = condition.status == "True" and (condition.type == "Ready" or before == "False")
+        if told and changed and (good or condition.status == "False"):
+            if condition.reason not in seen:
+                yield condition
+            seen.add(condition.reason)

@@ -1,0 +1,153 @@
+"""Services are carried out side by side, each by one task at a time."""
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from conch.clients.clock import SystemClock
+from conch.clients.cluster import ClusterError, NotLeaderError
+from conch.decisions.fleet import ServiceKey
+from conch.reconcile.carrier import QUEUED_PER_WRITER, Carrier
+from conch.reconcile.status import Outcome
+from tests.unit.reconcile import bodies
+from tests.unit.reconcile.test_status import facts, outcome
+
+CONCURRENCY = 2
+
+
+def named(name: str, **fields: Any) -> Outcome:
+    """Return the outcome of a service of this name."""
+    found = outcome(facts(bodies.pod("p1")), **fields)
+    service = replace(found.facts.service, key=ServiceKey("vision", name))
+    return replace(found, facts=replace(found.facts, service=service))
+
+
+class Hands:
+    """Stands for executor and teller: services in ``slow`` take until they are let go."""
+
+    def __init__(self) -> None:
+        self.slow: dict[str, asyncio.Event] = {}
+        self.refused: dict[str, Exception] = {}
+        self.begun: list[str] = []
+        self.told_of: list[str] = []
+        self.at_rest: set[str] = set()
+
+    def settled(self, found: Any, _plan: Any) -> bool:
+        return found.key.name in self.at_rest
+
+    async def execute(self, found: Any, _plan: Any, _now: float) -> bool:
+        name = found.key.name
+        self.begun.append(name)
+        if name in self.slow:
+            await self.slow[name].wait()
+        if name in self.refused:
+            raise self.refused[name]
+        return True
+
+    def told(self, of: Outcome, _now: float) -> Any:
+        return "figures" if of.facts.key.name in self.at_rest else None
+
+    async def tell(self, of: Outcome, _now: float, *, more_coming: bool = False) -> Any:
+        self.told_of.append(of.facts.key.name)
+        return f"figures of {of.facts.key.name}"
+
+    def forget(self, kept: Any) -> None:
+        """Remember nothing anyway."""
+
+
+def carrier() -> tuple[Carrier, Hands, list[None]]:
+    hands: Any = Hands()
+    woken: list[None] = []
+    made = Carrier(
+        hands, hands, SystemClock(), concurrency=CONCURRENCY, wake=lambda: woken.append(None)
+    )
+    return made, hands, woken
+
+
+async def settle() -> None:
+    """Let tasks go as far as they can."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+async def test_a_slow_service_holds_up_no_other() -> None:
+    made, hands, woken = carrier()
+    hands.slow["slow"] = asyncio.Event()
+    for name in ("slow", "a", "b", "c"):
+        made.carry(named(name), 0.0)
+    await settle()
+    assert hands.told_of == ["a", "b", "c"]
+    assert made.under_way(ServiceKey("vision", "slow")) is not None
+    assert made.under_way(ServiceKey("vision", "a")) is None
+    assert len(woken) == 3
+    hands.slow["slow"].set()
+    await made.idle()
+    assert hands.told_of[-1] == "slow"
+
+
+async def test_a_service_is_carried_out_by_one_task_at_a_time() -> None:
+    made, hands, _ = carrier()
+    hands.slow["slow"] = asyncio.Event()
+    for _ in range(3):
+        made.carry(named("slow"), 0.0)
+        await settle()
+    assert hands.begun == ["slow"]
+    hands.slow["slow"].set()
+    await made.idle()
+
+
+async def test_few_outcomes_wait_so_that_none_is_old_when_its_turn_comes() -> None:
+    made, hands, _ = carrier()
+    names = [f"s{i:03d}" for i in range(50)]
+    hands.slow = {name: asyncio.Event() for name in names}
+    for name in names:
+        made.carry(named(name), 0.0)
+    await settle()
+    assert hands.begun == names[:CONCURRENCY]
+    held = [n for n in names if made.under_way(ServiceKey("vision", n))]
+    assert held == names[: CONCURRENCY * (1 + QUEUED_PER_WRITER)]
+    made.stop()
+    await made.idle()
+
+
+async def test_what_is_at_rest_costs_no_task() -> None:
+    made, hands, _ = carrier()
+    hands.at_rest.add("quiet")
+    made.carry(named("quiet"), 0.0)
+    assert made.under_way(ServiceKey("vision", "quiet")) is None
+    assert [str(f) for f in made.figures()] == ["figures"]
+
+
+async def test_a_refusal_is_kept_to_its_service_and_tried_again_later() -> None:
+    made, hands, _ = carrier()
+    hands.refused["bad"] = ClusterError("no such thing", 422)
+    for name in ("bad", "good"):
+        made.carry(named(name), 0.0)
+    await made.idle()
+    assert made.trouble(ServiceKey("vision", "bad")) == "no such thing"
+    assert made.trouble(ServiceKey("vision", "good")) is None
+    assert made.seconds_to_retry() is not None
+    made.carry(named("bad"), 0.0)
+    await made.idle()
+    assert hands.begun.count("bad") == 1
+    assert hands.told_of == ["good", "bad"]
+
+
+async def test_a_paused_service_is_told_of_and_not_touched() -> None:
+    made, hands, _ = carrier()
+    made.carry(named("still", paused=True), 0.0)
+    await made.idle()
+    assert hands.begun == []
+    assert hands.told_of == ["still"]
+
+
+async def test_the_loss_of_the_lease_ends_the_loop() -> None:
+    made, hands, woken = carrier()
+    hands.refused["any"] = NotLeaderError("the lease is not held")
+    made.carry(named("any"), 0.0)
+    await settle()
+    assert woken
+    with pytest.raises(NotLeaderError):
+        made.check()
