@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest
 # Control-plane tests wait more than they work. Files stay whole, since their tests share servers, and
 # start in their order: the long ones come early.
-SIDE_BY_SIDE ?= -n 3 --dist loadfile --no-loadscope-reorder
+SIDE_BY_SIDE ?= -n 4 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:

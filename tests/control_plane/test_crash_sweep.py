@@ -13,7 +13,7 @@ from conch.clients.clock import SystemClock
 from tests.kit.fleet import Place
 from tests.kit.report import PROPERTY, Recorder
 from tests.kit.scenario import LIVES, in_use
-from tests.kit.sweep import Death, Expected, Lane, every_point, lane, sweep, undisturbed
+from tests.kit.sweep import Death, Expected, Lane, every_point, lane, storm, sweep, undisturbed
 
 LANES, PLACES = 2, 6
 """Services live side by side: each waits more than it works."""
@@ -29,7 +29,7 @@ def lanes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Lane]]:
     places = tuple(Place(f"place-{number}") for number in range(PLACES))
     with contextlib.ExitStack() as stack:
         directories = [tmp_path_factory.mktemp("lane") for _ in range(LANES)]
-        yield [stack.enter_context(lane(d, places=places)) for d in directories]
+        yield [stack.enter_context(lane(d, places=places, forked=True)) for d in directories]
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +61,17 @@ def test_every_write_is_a_safe_place_to_die(
     assert len(swept) >= 0.8 * points / SHARE
     failed = [d for d in mine if d.faults]
     assert not failed, f"{text}\n\n" + "\n\n".join(map(str, failed))
+
+
+def test_a_storm_of_refusals_changes_nothing_in_the_end(
+    lanes: list[Lane], expected: dict[str, Expected], record_property: Recorder
+) -> None:
+    survivors, count = storm(lanes, expected, rate=0.15, seed=TODAY)
+    text = f"{count} faults befell {len(survivors)} services (seed {TODAY})"
+    record_property(PROPERTY, f"storm: {text}")
+    assert count > 50
+    failed = [f"{s.life}:\n" + "\n".join(s.faults) for s in survivors if s.faults]
+    assert not failed, f"{text}\n\n" + "\n\n".join(failed)
 
 
 def test_a_lost_pod_comes_back_without_the_operator(simulated_lane: Lane) -> None:

@@ -10,7 +10,9 @@ What may differ:
 """
 
 import copy
+import difflib
 import itertools
+import json
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -79,6 +81,8 @@ class Batch:
     histories: Sequence[History]
     pools: Sequence[Spec]
     """What the edited pool says while A, B and C are applied."""
+    limit: float = LIMIT_S
+    """How many seconds all may take to become equal."""
     namespace: str = field(init=False)
     moments: list[float] = field(default_factory=list)
     """When it began, when each of A, B and C was applied and at rest."""
@@ -140,7 +144,7 @@ class Batch:
 
     def _compared(self, served: set[int]) -> list[Difference]:
         """Wait until all are equal and nothing is written; what is not equal by then differs."""
-        deadline = time.monotonic() + LIMIT_S
+        deadline = time.monotonic() + self.limit
         while True:
             self._await_quiet(max(0.0, deadline - time.monotonic()))
             objects = self._by_service()
@@ -231,8 +235,7 @@ def _clean(objects: Objects, namespace: str, name: str) -> Objects:
     """Return the objects without what differs from run to run, and with one name for the service."""
     word = re.compile(rf"\b{name}\b")
     cleaned = {k: [normalised(o, namespace) for o in found] for k, found in objects.items()}
-    text = yaml.dump(cleaned, Dumper=_NoAnchors)
-    result: Objects = yaml.load(word.sub("<service>", text), Loader=yaml.CSafeLoader)
+    result: Objects = json.loads(word.sub("<service>", json.dumps(cleaned)))
     return result
 
 
@@ -360,4 +363,6 @@ _PARTS: dict[str, Callable[..., Any]] = {
 
 def _unlike(what: str, old: Any, new: Any) -> Iterator[str]:
     if old != new:
-        yield f"{what} after the history: {old}\n{what} of a fresh C:       {new}"
+        before, after = (yaml.dump(v, Dumper=_NoAnchors).splitlines() for v in (new, old))
+        lines = difflib.unified_diff(before, after, "a fresh C", "the history", n=4, lineterm="")
+        yield f"{what}:\n" + "\n".join(lines)

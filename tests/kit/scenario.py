@@ -77,10 +77,14 @@ class Scenario:
     poll_s: float = 0.05
     watcher: PodsInUse = field(default_factory=PodsInUse)
 
-    def run(self, life: "Life") -> Outcome:
-        """Live it and return how it ended. AssertionError when a step does not get done."""
+    def run(self, life: "Life", *, then: Callable[[], object] = lambda: None) -> Outcome:
+        """Live it and return how it ended; ``then`` is called before the rest.
+
+        AssertionError when a step does not get done.
+        """
         with self.client.watching(self.pods, self.watcher.see):
             replicas = life(self)
+            then()
             self.rest()
             self.wait(lambda: self.settled(replicas), f"{replicas} replicas after a rest")
             settled = self.state()

@@ -5,7 +5,9 @@ sees the operator die at the points of the others.
 """
 
 import contextlib
+import itertools
 import queue
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,14 +16,16 @@ from typing import TypeVar
 
 import pytest
 
+from tests.kit.apicalls import Call
 from tests.kit.control_plane import Cluster
-from tests.kit.faults import Kill, Nth
+from tests.kit.faults import Kill, Nth, Rule, Storm, bad_weather
 from tests.kit.fleet import SHARED, Place, simulated
 from tests.kit.normalise import difference
 from tests.kit.operator import Invocation, Operator
 from tests.kit.prometheus import FakePrometheus
 from tests.kit.proxy import FaultProxy
 from tests.kit.scenario import LIVES, Outcome, Scenario
+from tests.kit.zygote import Zygote
 
 W = TypeVar("W")
 R = TypeVar("R")
@@ -62,11 +66,16 @@ _OPTIONS: tuple[str, ...] = ("--relist-seconds", "5")
 
 @contextlib.contextmanager
 def lane(
-    directory: Path, *, metered: bool = False, places: tuple[Place, ...] = (SHARED,)
+    directory: Path,
+    *,
+    metered: bool = False,
+    forked: bool = False,
+    places: tuple[Place, ...] = (SHARED,),
 ) -> Iterator[Lane]:
     """Start a simulated cluster and the operator, reaching it through a proxy.
 
-    Where it is ``metered``, the operator has a Prometheus, a simulated one.
+    Where it is ``metered``, the operator has a Prometheus, a simulated one. Where it is ``forked``,
+    it starts faster.
     """
     with contextlib.ExitStack() as stack:
         cluster = stack.enter_context(simulated(directory, places=places))
@@ -77,7 +86,8 @@ def lane(
             prometheus = stack.enter_context(FakePrometheus(cluster.client))
             options = (*_OPTIONS, "--prometheus-url", prometheus.url)
         invocation = Invocation(kubeconfig, directory / "operator.log", options)
-        operator = stack.enter_context(Operator(invocation, cluster.client))
+        zygote = stack.enter_context(Zygote()) if forked else None
+        operator = stack.enter_context(Operator(invocation, cluster.client, zygote))
         yield Lane(cluster, proxy, operator, prometheus, places)
 
 
@@ -188,12 +198,91 @@ def _die(scenario: Scenario, expected: Outcome, point: Point) -> Death:
     return Death(point, write, faults)
 
 
+@dataclass(frozen=True)
+class Survivor:
+    """A life in a storm: how many faults befell it, and what differed in the end."""
+
+    life: str
+    faults: tuple[str, ...]
+
+
+def storm(
+    lanes: Sequence[Lane], expected: dict[str, Expected], *, rate: float, seed: int
+) -> tuple[list[Survivor], int]:
+    """Live every life at once, several times, while a share of all calls fails by chance.
+
+    Watches are cut now and then. Leases are spared: what becomes of a leader that can't renew its
+    own is another matter. Once all are through, the weather clears, and they come to rest. Returns
+    what became of each life, and how many faults there were.
+    """
+    places = sum(len(one.places) for one in lanes)
+    work = list(itertools.islice(itertools.cycle(expected), places))
+    rules = [
+        Storm(match=_weathered, faults=bad_weather, rate=rate, seed=seed + i)
+        for i, _ in enumerate(lanes)
+    ]
+    clear = threading.Event()
+
+    def clears() -> None:
+        clear.set()
+        for one, rule in zip(lanes, rules, strict=True):
+            one.proxy.remove(rule)
+
+    through = threading.Barrier(places, action=clears)
+
+    def live(scenario: Scenario, life: str) -> Survivor:
+        try:
+            outcome = scenario.run(LIVES[life], then=through.wait)
+        except AssertionError as error:
+            through.abort()
+            clears()
+            scenario.abandon()
+            return Survivor(life, (str(error),))
+        except threading.BrokenBarrierError:
+            return Survivor(life, ("given up, since another never got through",))
+        return Survivor(life, tuple(_faults(expected[life].outcome, outcome)))
+
+    with _cutting(lanes, clear):
+        survivors = [s for _, s in _side_by_side(lanes, work, live, rules)]
+    return survivors, sum(rule.taken for rule in rules)
+
+
+def _weathered(call: Call) -> bool:
+    return call.group != "coordination.k8s.io"
+
+
+@contextlib.contextmanager
+def _cutting(lanes: Sequence[Lane], over: threading.Event, every: float = 3.0) -> Iterator[None]:
+    """Cut all watches every so many seconds while the body runs, until it is over."""
+
+    def cut() -> None:
+        while not over.wait(every):
+            for one in lanes:
+                one.proxy.cut_watches()
+
+    thread = threading.Thread(target=cut, name="watch-cutter")
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
 def _side_by_side(
-    lanes: Sequence[Lane], work: Sequence[W], do: Callable[[Scenario, W], R]
+    lanes: Sequence[Lane],
+    work: Sequence[W],
+    do: Callable[[Scenario, W], R],
+    rules: Sequence[Rule] = (),
 ) -> list[tuple[W, R]]:
-    """Do the work, one piece at each place of each lane at a time; return the results in order."""
-    for lane in lanes:
+    """Do the work, one piece at each place of each lane at a time; return the results in order.
+
+    Each lane's proxy obeys the rule of its place in ``rules``.
+    """
+    for lane, rule in itertools.zip_longest(lanes, rules):
         lane.proxy.reset()
+        if rule is not None:
+            lane.proxy.obey(rule)
     left: queue.SimpleQueue[int] = queue.SimpleQueue()
     for index in range(len(work)):
         left.put(index)
