@@ -34,7 +34,10 @@ from conch.clients.source_errors import SourceError
 LOCK, USERS, WORK, TREE = "lock", "users", "work", "tree"
 FILES, SEAL, BOOT = "files", "seal.json", "boot"
 LIMITS = ".limits.json"
-"""Written by the agent beside the keys: what a single tree may take, and what must stay free."""
+"""Written by the agent beside the keys: what a single tree may take, and what must stay free. Its
+time says when the agent was alive."""
+SILENT_S = 600.0
+"""After so long without the agent nothing is added, since nobody would keep the bound."""
 
 BEAT_S = 1.0
 """How often whoever fills a tree shows that he is alive."""
@@ -127,7 +130,11 @@ class NodeCache:
         try:
             self._await_open()
             with self._held(key) as beat:
-                return self._found(key) or self._filled(key, fill, size, beat)
+                found = self._found(key)
+                if found is not None:
+                    return found
+                self._check_agent(key)
+                return self._filled(key, fill, size, beat)
         except SourceError as error:
             fault = _disk_fault(error)
             if fault is None:
@@ -209,6 +216,20 @@ class NodeCache:
         self._mark(key)
         source = entry / TREE / FILES / filled.source.relative_to(files)
         return Entry(source, filled.sha256, hit=False)
+
+    def _check_agent(self, key: str) -> None:
+        """Raise CacheUnavailableError where the agent has been silent, by the disk's own clock."""
+        os.utime(self.root / key / LOCK)
+        try:
+            silence = (self.root / key / LOCK).stat().st_mtime - (
+                self.root / LIMITS
+            ).stat().st_mtime
+        except FileNotFoundError:
+            return
+        if silence > SILENT_S:
+            raise CacheUnavailableError(
+                f"its agent has given no sign for {silence:.0f} s, and nobody keeps its bound"
+            )
 
     def _check_room(self, wanted: int) -> None:
         limits = read_limits(self.root)

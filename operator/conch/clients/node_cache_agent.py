@@ -33,6 +33,8 @@ _USER = re.compile(r"(?P<name>[a-z0-9]([-a-z0-9.]*[a-z0-9])?)_(?P<uid>[0-9a-f-]{
 _SHARED_MODE = 0o1770
 """Pods make entries; what is root's there they can't remove; others see nothing."""
 _BLOCK = 512
+LIFE_S = 60.0
+"""How often the agent shows that it lives."""
 LEFTOVER_S = 3600.0
 """So long an unfinished download may wait for somebody who goes on with it."""
 
@@ -143,6 +145,7 @@ class Agent:
             else:
                 kept.append(item)
         self._account(kept, max(0, excess))
+        self._show_life()
 
     def tidy(self) -> None:
         """Remove the directories of namespaces that are gone, and the marks of pods that are."""
@@ -236,6 +239,16 @@ class Agent:
         if room != self._room:
             self._room = room
             for tenant in self.tenants():
+                self._tell_limits(tenant)
+
+    def _show_life(self) -> None:
+        """Renew the time of the limits now and then: without it pods add nothing."""
+        for tenant in self.tenants():
+            limits = tenant.path / LIMITS
+            try:
+                if self._clock.wall() - limits.lstat().st_mtime > LIFE_S:
+                    os.utime(limits, follow_symlinks=False)
+            except FileNotFoundError:
                 self._tell_limits(tenant)
 
     def _tell_limits(self, tenant: Tenant) -> None:

@@ -200,6 +200,17 @@ def test_limits_that_say_nothing_forbid_nothing(root: Path, told: str) -> None:
     assert not cache(root).get(KEY, filling()).hit
 
 
+def test_nothing_is_added_while_nobody_keeps_the_bound(root: Path) -> None:
+    cache(root).get(KEY, filling())
+    limits = root / ".limits.json"
+    limits.write_text(json.dumps({"size": 1 << 60, "reserve": 0}))
+    silent = limits.stat().st_mtime - node_cache.SILENT_S - 5
+    os.utime(limits, (silent, silent))
+    assert cache(root).get(KEY, never).hit
+    with pytest.raises(CacheUnavailableError, match="agent has given no sign"):
+        cache(root).get("b" * 64, never)
+
+
 def test_without_the_directory_one_does_without(tmp_path: Path) -> None:
     with pytest.raises(CacheUnavailableError, match="does its agent run"):
         cache(tmp_path / "absent").get(KEY, never)

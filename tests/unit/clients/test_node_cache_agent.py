@@ -364,6 +364,19 @@ def test_metrics_tell_what_is_there(node: Node) -> None:
     assert 3 * MIB < found["conch_cache_bytes", "vision"] < 3.2 * MIB
 
 
+def test_the_agent_shows_that_it_lives_and_writes_little(node: Node) -> None:
+    limits = node.tenant() / ".limits.json"
+    os.utime(limits, (NOW - 50, NOW - 50))
+    node.agent.sweep()
+    assert limits.stat().st_mtime == NOW - 50
+    node.clock.now += 20
+    node.agent.sweep()
+    assert limits.stat().st_mtime != NOW - 50
+    limits.unlink()
+    node.agent.sweep()
+    assert limits.exists()
+
+
 def test_limits_are_told_in_bytes(node: Node) -> None:
     told = json.loads((node.tenant() / ".limits.json").read_text())
     assert told == {"size": 3 * MIB + MIB // 2, "reserve": 0}
