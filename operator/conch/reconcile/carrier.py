@@ -13,6 +13,7 @@ from conch.clients.cluster import ClusterError, NotLeaderError
 from conch.decisions.fleet import ServiceKey
 from conch.reconcile.execute import Executor
 from conch.reconcile.exposition import ServiceFigures
+from conch.reconcile.gather import ServiceFacts
 from conch.reconcile.status import Outcome
 from conch.reconcile.telling import Teller
 
@@ -35,6 +36,8 @@ class _Retry:
     due: float
     tries: int
     status: int
+    wish: tuple[object, ...]
+    """What was wished for: another wish is tried at once."""
 
     @property
     def told(self) -> str | None:
@@ -73,9 +76,9 @@ class Carrier:
         found = self._running.get(key)
         return found[0] if found else None
 
-    def trouble(self, key: ServiceKey) -> str | None:
-        """Return what the API server last refused, where users should know."""
-        retry = self._retries.get(key)
+    def trouble(self, facts: ServiceFacts) -> str | None:
+        """Return what the API server last refused of what is wished for, where users should know."""
+        retry = self._retry(facts)
         return retry.told if retry else None
 
     def figures(self) -> Iterable[ServiceFigures]:
@@ -97,7 +100,9 @@ class Carrier:
         key = outcome.facts.key
         if key in self._running or len(self._running) >= self._most:
             return
-        acts = not outcome.paused and self._due(key)
+        if outcome.paused:
+            self._retries.pop(key, None)  # it is not tried again, so nothing is due
+        acts = not outcome.paused and self._due(outcome.facts)
         if not acts or self._executor.settled(outcome.facts, outcome.plan):
             told = self._teller.told(outcome, now)
             if told is not None:
@@ -134,24 +139,29 @@ class Carrier:
                     self._retries.pop(key, None)
                 self._figures[key] = await self._teller.tell(outcome, now, more_coming=wrote)
             except ClusterError as error:
-                self._refused(key, str(error), error.status)
+                self._refused(outcome.facts, str(error), error.status)
             except NotLeaderError:
                 raise
             except Exception as error:
                 logger.exception("%s: not carried out", key)
-                self._refused(key, f"a defect of Conch: {error!r}", 0)
+                self._refused(outcome.facts, f"a defect of Conch: {error!r}", 0)
 
-    def _due(self, key: ServiceKey) -> bool:
-        retry = self._retries.get(key)
+    def _retry(self, facts: ServiceFacts) -> _Retry | None:
+        """Return what is known of refusals of this wish."""
+        retry = self._retries.get(facts.key)
+        return retry if retry and retry.wish == _wish(facts) else None
+
+    def _due(self, facts: ServiceFacts) -> bool:
+        retry = self._retry(facts)
         return retry is None or retry.due <= self._clock.monotonic()
 
-    def _refused(self, key: ServiceKey, message: str, status: int) -> None:
+    def _refused(self, facts: ServiceFacts, message: str, status: int) -> None:
         """Try again later, ever more slowly."""
-        before = self._retries.get(key)
+        before, key = self._retry(facts), facts.key
         delay = min(LONGEST_RETRY_S, before.delay * 2 if before else FIRST_RETRY_S)
         tries = before.tries + 1 if before else 1
         due = self._clock.monotonic() + delay
-        self._retries[key] = retry = _Retry(message, delay, due, tries, status)
+        self._retries[key] = retry = _Retry(message, delay, due, tries, status, _wish(facts))
         level = logging.WARNING if retry.told else logging.DEBUG
         logger.log(level, "%s: %s (next try in %.1f s)", key, message, delay)
 
@@ -161,3 +171,8 @@ class Carrier:
             for key in memory.keys() - set(kept):
                 del memory[key]
         self._teller.forget(kept)
+
+
+def _wish(facts: ServiceFacts) -> tuple[object, ...]:
+    """Return what tells one wish from another: the spec's generation, and what the model makes of it."""
+    return facts.body["metadata"].get("generation"), facts.service.revision

@@ -190,7 +190,7 @@ class Reconciler:
     def _outcome(
         self, facts: ServiceFacts, fleet: FleetFacts, ledger: Ledger, now: float
     ) -> Outcome:
-        error = self._carrier.trouble(facts.key)
+        error = self._carrier.trouble(facts)
         if _paused(facts.body) or not facts.shapes:
             missing = unknown_pools(facts, fleet) if not facts.pools else None
             still = replicas.Plan(serving_revision=facts.service.serving_revision)

@@ -126,13 +126,41 @@ async def test_a_refusal_is_kept_to_its_service_and_tried_again_later() -> None:
     for name in ("bad", "good"):
         made.carry(named(name), 0.0)
     await made.idle()
-    assert made.trouble(ServiceKey("vision", "bad")) == "no such thing"
-    assert made.trouble(ServiceKey("vision", "good")) is None
+    assert made.trouble(named("bad").facts) == "no such thing"
+    assert made.trouble(named("good").facts) is None
     assert made.seconds_to_retry() is not None
     made.carry(named("bad"), 0.0)
     await made.idle()
     assert hands.begun.count("bad") == 1
     assert hands.told_of == ["good", "bad"]
+
+
+async def test_another_wish_is_tried_at_once() -> None:
+    made, hands, _ = carrier()
+    hands.refused["bad"] = ClusterError("no such thing", 422)
+    for _ in range(3):
+        made.carry(named("bad"), 0.0)
+        await made.idle()
+    assert hands.begun == ["bad"]
+    mended = named("bad")
+    mended.facts.body["metadata"]["generation"] = 7
+    assert made.trouble(mended.facts) is None
+    del hands.refused["bad"]
+    made.carry(mended, 0.0)
+    await made.idle()
+    assert hands.begun == ["bad", "bad"]
+    assert made.seconds_to_retry() is None
+
+
+async def test_nothing_of_a_paused_service_is_due() -> None:
+    made, hands, _ = carrier()
+    hands.refused["bad"] = ClusterError("no such thing", 422)
+    made.carry(named("bad"), 0.0)
+    await made.idle()
+    assert made.seconds_to_retry() is not None
+    made.carry(named("bad", paused=True), 0.0)
+    await made.idle()
+    assert made.seconds_to_retry() is None
 
 
 async def test_a_paused_service_is_told_of_and_not_touched() -> None:
