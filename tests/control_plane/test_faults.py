@@ -63,6 +63,7 @@ def await_condition(scenario: Scenario, kind: str, reason: Reason) -> str:
     ("kind", "edit"),
     [
         ("services", {"spec": {"selector": {"conch.dev/service": "other"}}}),
+        ("services", {"spec": {"selector": {"theirs": "x"}}}),
         ("services", {"metadata": {"labels": {"conch.dev/service": "digits", "x": None}}}),
         ("replicasets", {"spec": {"replicas": 2}}),
         ("poddisruptionbudgets", {"spec": {"maxUnavailable": 1}}),

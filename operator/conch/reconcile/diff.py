@@ -9,6 +9,8 @@ from conch.api.names import ANNOTATION_APPLIED
 
 _KEYS = ("name", "key", "containerPort", "port", "uid")
 """What identifies an item of a list that others may add to."""
+_WHOLE = ("selector", "matchLabels")
+"""Maps that the API server takes as one: a label that another adds to a selector ends its traffic."""
 
 
 def digest(body: dict[str, Any]) -> str:
@@ -34,12 +36,17 @@ def covers(live: Any, wish: Any) -> bool:
     """
     if isinstance(wish, dict):
         return isinstance(live, dict) and all(
-            (k in live and covers(live[k], v)) or (k not in live and _empty(v))
+            (k in live and covers(live[k], v) and not (k in _WHOLE and _has_more(live[k], v)))
+            or (k not in live and _empty(v))
             for k, v in wish.items()
         )
     if isinstance(wish, list):
         return isinstance(live, list) and _list_covers(live, wish)
     return bool(live == wish) or _same_quantity(live, wish)
+
+
+def _has_more(live: Any, wish: Any) -> bool:
+    return isinstance(live, dict) and isinstance(wish, dict) and not live.keys() <= wish.keys()
 
 
 def _empty(value: Any) -> bool:

@@ -164,6 +164,12 @@ def _ready(outcome: Outcome, failure: Failure | None) -> Wish:
 
 
 def _admitted(outcome: Outcome) -> Wish:
+    if outcome.paused:
+        return Wish(C.ADMITTED, None, Reason.PAUSED, "nothing is placed: conch.dev/paused is set")
+    return _placed(outcome)
+
+
+def _placed(outcome: Outcome) -> Wish:
     plan, facts = outcome.plan, outcome.facts
     if outcome.unplaceable is not None:
         return Wish(C.ADMITTED, False, outcome.unplaceable.reason, outcome.unplaceable.message)
@@ -203,6 +209,9 @@ def _scaling(outcome: Outcome) -> Wish:
 
 def _reconciling(outcome: Outcome, mine: Sequence[Pod]) -> Wish:
     plan, service = outcome.plan, outcome.facts.service
+    if outcome.paused:
+        text = "nothing is changed: conch.dev/paused is set"
+        return Wish(C.RECONCILING, False, Reason.PAUSED, text)
     moving = [
         f"{s.pool}: {s.replicas} to {s.target} replicas"
         for s in plan.sets

@@ -49,6 +49,11 @@ def test_nothing_to_write(live: Any, wish: Any) -> None:
         ({"env": []}, {"env": [{"name": "X", "value": "2"}]}),
         ({"gates": []}, {"gates": [{"name": "conch.dev/placement"}]}),
         ({"gates": [{"name": "conch.dev/placement"}]}, {"gates": []}),
+        ({"selector": {"a": "1", "theirs": "2"}}, {"selector": {"a": "1"}}),
+        (
+            {"selector": {"matchLabels": {"a": "1", "x": "2"}}},
+            {"selector": {"matchLabels": {"a": "1"}}},
+        ),
     ],
 )
 def test_something_to_write(live: Any, wish: Any) -> None:

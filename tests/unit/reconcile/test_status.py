@@ -181,6 +181,9 @@ def test_a_refused_write_is_told() -> None:
 def test_paused() -> None:
     told = conditions(outcome(facts(bodies.pod("p1")), paused=True, wanted=None))
     assert told["ScalingActive"] == ("False", "Paused")
+    # It may lack what is wished for: nothing says that all is placed and there.
+    assert told["Admitted"] == ("Unknown", "Paused")
+    assert told["Reconciling"] == ("False", "Paused")
     assert told["Ready"] == ("True", "Serving")
 
 
