@@ -12,7 +12,7 @@ SIDE_BY_SIDE ?= -n 4 --dist loadfile --no-loadscope-reorder
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 .PHONY: help install lint format crds docs test test-unit test-control-plane test-e2e sweep demo \
-	bench-main-job bench-failover bench-second-start cluster cluster-down cluster-status clean
+	bench-main-job bench-control-plane bench-failover bench-second-start cluster cluster-down cluster-status clean
 
 help: ## Show these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -80,6 +80,9 @@ demo: install ## Show the main job on the local cluster, or on KUBECONFIG's
 
 bench-main-job: install ## Measure the main job into build/bench/main-job.json
 	@$(BIN)/python -m e2e.bench.main_job
+
+bench-control-plane: install ## Measure a thousand services into build/bench/control-plane.json
+	@$(BIN)/python -m e2e.bench.control_plane
 
 bench-failover: install ## Measure how long another operator takes over into build/bench/failover.json
 	@$(BIN)/python -m e2e.bench.failover

@@ -22,7 +22,7 @@ from conch.clients.resources import RESOURCES
 
 REQUEST_TIMEOUT_S = 5.0
 LIST_TIMEOUT_S = 30.0
-PAGE = 500
+PAGE = 200
 
 # With the parameter, the library sends the text as it is.
 APPLY_PATCH = "application/apply-patch+yaml; charset=utf-8"

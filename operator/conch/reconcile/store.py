@@ -4,12 +4,17 @@ Fed by watch events and by the answers to Conch's own writes, and put right by r
 deletion that a cut watch swallowed would otherwise stay for ever.
 """
 
+import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from conch.api.names import FIELD_MANAGER
 
 Object = dict[str, Any]
+
+_SHORT = 80
+_OF_POD = frozenset({"nodeName", "schedulingGates", "affinity", "overhead", "nodeSelector"})
+_OF_CONTAINER = frozenset({"name", "resources", "restartPolicy"})
 ObjectKey = tuple[str, str]
 """Namespace ("" for cluster-scoped kinds) and name."""
 
@@ -120,7 +125,8 @@ def created(body: Object) -> bool:
 def _slim(body: Object) -> Object:
     """Return the object without what Conch never reads and large fleets pay for in memory.
 
-    Of managedFields only the names of entries stay that ``created`` asks for.
+    Of managedFields only the names of entries stay that ``created`` asks for. Words that come
+    again and again are kept once.
     """
     metadata = {k: v for k, v in body["metadata"].items() if k != "managedFields"}
     ours = [
@@ -128,4 +134,27 @@ def _slim(body: Object) -> Object:
         for f in body["metadata"].get("managedFields") or ()
         if by_creation(f)
     ]
-    return {**body, "metadata": {**metadata, **({"managedFields": ours} if ours else {})}}
+    slim = {**body, "metadata": {**metadata, **({"managedFields": ours} if ours else {})}}
+    if body.get("kind") == "Pod":
+        slim["spec"] = _pod_spec(body.get("spec") or {})
+    found: Object = _shared(slim)
+    return found
+
+
+def _pod_spec(spec: Object) -> Object:
+    """Return what placement reads of a pod: a node holds many pods, most of them nobody's here."""
+    containers: Object = {
+        part: [{k: v for k, v in c.items() if k in _OF_CONTAINER} for c in spec[part]]
+        for part in ("containers", "initContainers")
+        if part in spec
+    }
+    return {**{k: v for k, v in spec.items() if k in _OF_POD}, **containers}
+
+
+def _shared(value: Any) -> Any:
+    """Return a value whose keys and short texts are the same objects wherever they are equal."""
+    if isinstance(value, dict):
+        return {sys.intern(k): _shared(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_shared(v) for v in value]
+    return sys.intern(value) if type(value) is str and len(value) <= _SHORT else value

@@ -1,11 +1,15 @@
 """The store keeps the newest state, and forgets what is gone, however late it hears of it."""
 
+import json
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from conch.provisioning.pin import admission_patch
+from conch.reconcile import views
 from conch.reconcile.store import Store, version_of
+from tests.unit.reconcile import bodies
 
 Object = dict[str, Any]
 
@@ -125,3 +129,33 @@ def test_events_of_one_object_may_come_in_any_order(order: list[int]) -> None:
         else:
             store.put("Pod", pod(version=number + 1))
     assert known(store) == {}
+
+
+def test_what_a_stored_pod_leaves_out_changes_no_view_of_it() -> None:
+    pinned = {"key": "metadata.name", "operator": "In", "values": ["n2"]}
+    terms = {"nodeSelectorTerms": [{"matchFields": [pinned]}]}
+    affinity = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}
+    side = {"name": "side", "restartPolicy": "Always", "resources": {"requests": {"cpu": "2"}}}
+    written = bodies.pod("p", spec={"affinity": affinity, "initContainers": [side]})
+    written = {"kind": "Pod", **written}
+    written["spec"]["volumes"] = [{"name": "models", "emptyDir": {}}]
+    written["spec"]["containers"][0]["env"] = [{"name": "A", "value": "b" * 500}]
+    store = Store()
+    store.put("Pod", written)
+    kept = store.twin("Pod", written)
+    assert kept is not None
+    assert "volumes" not in kept["spec"]
+    assert "env" not in kept["spec"]["containers"][0]
+    assert views.pod_view(kept, ["n1"]) == views.pod_view(written, ["n1"])
+    assert views.requests_of(kept) == views.requests_of(written)
+    patch = admission_patch(kept, "n3")
+    assert patch == admission_patch(written, "n3")
+
+
+def test_words_that_come_again_are_kept_once() -> None:
+    store = Store()
+    for name in ("a", "b"):
+        store.put("Node", json.loads(json.dumps(bodies.node(name))))
+    first, second = store.all("Node")
+    same = zip(sorted(first["status"]), sorted(second["status"]), strict=True)
+    assert all(one is other for one, other in same)

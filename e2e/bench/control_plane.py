@@ -1,0 +1,281 @@
+"""``make bench-control-plane``: a thousand services, into build/bench/control-plane.json.
+
+A real API server, scheduler and controller manager, a real Prometheus and the operator as a
+process of its own, side by side on this machine; nodes and pods are played by kwok.
+"""
+
+import argparse
+import re
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from e2e.bench.measured_operator import MeasuredOperator, cpu_seconds
+from e2e.bench.report import ROOT, Unmet, write
+from e2e.bench.simulated_metrics import Pods, prometheus
+from e2e.cluster.artifacts import ensure_binaries
+from e2e.cluster.progress import terminal_reporter
+from tests.kit.client import Client
+from tests.kit.control_plane import Cluster
+from tests.kit.fleet import POOLS, model, model_service, node, simulated
+from tests.kit.operator import Invocation
+
+Figures = dict[str, Any]
+
+NAMESPACES = 20
+GPUS_PER_NODE = 8
+CALLERS = 4
+"""Connections that apply side by side."""
+PATIENCE_S = 600.0
+TICK_S = 5.0
+"""The operator's default."""
+READY_S, MEMORY_MB, RESTART_S = 60.0, 250.0, 15.0
+_WRITES = frozenset({"POST", "PUT", "PATCH", "APPLY", "DELETE", "DELETECOLLECTION"})
+_NOT_OURS = frozenset({"leases", "nodes"})
+"""Leases beat always; kwok plays the kubelets and tells the state of its nodes."""
+_COUNTER = re.compile(r"^apiserver_request_total\{(.*)\} (\S+)$", re.MULTILINE)
+_LABEL = re.compile(r'(\w+)="([^"]*)"')
+
+
+@dataclass
+class Arrivals:
+    """When each service was applied and when it was first seen Ready, in monotonic seconds."""
+
+    sent: dict[str, float] = field(default_factory=dict)
+    ready: dict[str, float] = field(default_factory=dict)
+
+    def see(self, _event: str, body: dict[str, Any]) -> None:
+        """Take over a watch event of a ModelService."""
+        conditions = (body.get("status") or {}).get("conditions") or ()
+        if any(c["type"] == "Ready" and c["status"] == "True" for c in conditions):
+            name = f"{body['metadata']['namespace']}/{body['metadata']['name']}"
+            self.ready.setdefault(name, time.monotonic())
+
+    @property
+    def seconds(self) -> list[float]:
+        """From each apply to Ready, sorted."""
+        return sorted(at - self.sent[name] for name, at in self.ready.items())
+
+
+def main() -> int:
+    """Measure, print and write."""
+    words = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    words.add_argument("--services", type=int, default=1000)
+    words.add_argument("--rest-seconds", type=float, default=300.0)
+    given = words.parse_args()
+    console = Console()
+    with TemporaryDirectory(prefix="conch-bench-") as folder:
+        figures = measure(Path(folder), given.services, given.rest_seconds, console)
+    unmet = unmet_goals(figures)
+    show(console, figures, unmet)
+    console.print(f"Written: {write('control-plane', figures, unmet).relative_to(ROOT)}")
+    return 0
+
+
+def measure(folder: Path, services: int, rest: float, console: Console) -> Figures:
+    """Return all figures of one run."""
+    programs = ensure_binaries(("prometheus",), report=terminal_reporter())
+    pods = Pods("digits")
+    with (
+        simulated(folder / "plane") as cluster,
+        cluster.client.watching("/api/v1/pods", pods.see),
+        prometheus(programs / "prometheus", folder / "prometheus", pods) as url,
+    ):
+        furnish(cluster, services)
+        options = ("--prometheus-url", url)
+        how = Invocation(cluster.kubeconfig, folder / "operator.log", options, tick_seconds=TICK_S)
+        with MeasuredOperator(how, cluster.client) as operator:
+            before = cpu_by_program(folder)
+            arrivals = apply_all(cluster, services, console)
+            used = {name: s - before.get(name, 0.0) for name, s in cpu_by_program(folder).items()}
+            figures = summary(arrivals, operator)
+            figures["cpu_s"] = {name: round(s, 1) for name, s in used.items()}
+            figures |= at_rest(cluster.client, rest, console)
+            figures |= {"operator_rss_mb": round(operator.peak_rss_mb, 1)}
+            figures |= restart(operator, console)
+    return figures
+
+
+def furnish(cluster: Cluster, services: int) -> None:
+    """Create nodes with a tenth more GPUs than services, the model, and namespaces."""
+    for i in range(-(-services * 11 // (10 * GPUS_PER_NODE))):
+        product = list(POOLS.values())[i % len(POOLS)]
+        cluster.client.create("/api/v1/nodes", node(f"big-{i}", product, gpus=GPUS_PER_NODE))
+    preset = {**model(), "kind": "ClusterModel"}
+    cluster.client.create("/apis/conch.dev/v1alpha1/clustermodels", preset)
+    for i in range(NAMESPACES):
+        cluster.client.create("/api/v1/namespaces", {"metadata": {"name": f"tenant-{i}"}})
+
+
+def apply_all(cluster: Cluster, services: int, console: Console) -> Arrivals:
+    """Apply all services as fast as the API server takes them; return once each was Ready."""
+    arrivals = Arrivals()
+    root = "/apis/conch.dev/v1alpha1"
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with (
+        cluster.client.watching(f"{root}/modelservices", arrivals.see),
+        _clients(cluster.kubeconfig) as clients,
+        Progress(*columns, TimeElapsedColumn(), console=console) as progress,
+        ThreadPoolExecutor(CALLERS) as callers,
+    ):
+        applying = progress.add_task("applied", total=services)
+        becoming = progress.add_task("Ready", total=services)
+
+        def send(i: int) -> None:
+            namespace, name = f"tenant-{i % NAMESPACES}", f"service-{i:05d}"
+            body = model_service(name, replicas=None, minReplicas=1)
+            body["spec"]["model"] = {"kind": "ClusterModel", "name": "digits"}
+            arrivals.sent[f"{namespace}/{name}"] = time.monotonic()
+            path = f"{root}/namespaces/{namespace}/modelservices/{name}"
+            clients[i % CALLERS].apply(path, body, manager="kubectl")
+            progress.advance(applying)
+
+        sending = [callers.submit(send, i) for i in range(services)]
+        deadline = time.monotonic() + PATIENCE_S
+        while len(arrivals.ready) < services and time.monotonic() < deadline:
+            progress.update(becoming, completed=len(arrivals.ready))
+            time.sleep(0.5)
+        progress.update(becoming, completed=len(arrivals.ready))
+        for one in sending:
+            one.result()
+    return arrivals
+
+
+def cpu_by_program(folder: Path) -> dict[str, float]:
+    """Return the CPU seconds so far of what runs on ``folder``, by program, and of this process."""
+    found = {"benchmark": time.process_time()}
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
+            if any(str(folder) in word for word in words):
+                name = "operator" if "conch.cli.main" in words else Path(words[0]).name
+                found[name] = found.get(name, 0.0) + cpu_seconds(int(entry.name))
+    return found
+
+
+@contextmanager
+def _clients(kubeconfig: Path) -> Iterator[list[Client]]:
+    clients = [Client(kubeconfig) for _ in range(CALLERS)]
+    try:
+        yield clients
+    finally:
+        for client in clients:
+            client.close()
+
+
+def summary(arrivals: Arrivals, operator: MeasuredOperator) -> Figures:
+    """Return what the arrivals and the operator's own metrics say."""
+    seconds, services = arrivals.seconds, len(arrivals.sent)
+    if not seconds:
+        raise SystemExit(f"no service became Ready:\n{operator.tail()}")
+    total = max(arrivals.ready.values()) - min(arrivals.sent.values())
+    counters = operator.counters()
+    return {
+        "services": services,
+        "services_ready": len(seconds),
+        "seconds_to_ready": round(total, 1),
+        "apply_to_ready_p50_s": round(quantile(seconds, 0.5), 1),
+        "apply_to_ready_p99_s": round(quantile(seconds, 0.99), 1),
+        "api_calls_per_service": round(counters["conch_api_requests_total"] / services, 2),
+        "writes_per_service": round(counters["conch_writes_total"] / services, 2),
+        "ticks": int(counters["conch_tick_seconds_count"]),
+    }
+
+
+def quantile(ordered: list[float], share: float) -> float:
+    """Return a quantile of sorted values, by nearest rank."""
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+def at_rest(client: Client, seconds: float, console: Console) -> Figures:
+    """Count what the API server was told to write while nothing changed."""
+    with console.status("waiting until nothing moves"):
+        settle(client)
+    before = writes(client)
+    cpu = time.monotonic()
+    with console.status(f"at rest for {seconds:.0f} s"):
+        time.sleep(seconds)
+    elapsed = (time.monotonic() - cpu) / 60
+    after = writes(client)
+    told = {what: n - before[what] for what, n in after.items() if n > before[what]}
+    return {
+        "writes_at_rest_per_min": round(sum(told.values()) / elapsed, 2),
+        "writes_at_rest": told,
+    }
+
+
+def settle(client: Client, quiet: float = 10.0) -> None:
+    """Return once no write came for some seconds."""
+    deadline, last, since = time.monotonic() + PATIENCE_S, writes(client), time.monotonic()
+    while time.monotonic() - since < quiet and time.monotonic() < deadline:
+        time.sleep(1)
+        now = writes(client)
+        if now != last:
+            last, since = now, time.monotonic()
+
+
+def writes(client: Client) -> Counter[str]:
+    """Return the API server's own count of writes by verb and resource."""
+    return count_writes(client.text("/metrics"))
+
+
+def count_writes(page: str) -> Counter[str]:
+    """Return writes by verb and resource from the API server's metrics, no-ops included."""
+    found: Counter[str] = Counter()
+    for labels, value in _COUNTER.findall(page):
+        label = dict(_LABEL.findall(labels))
+        if label["verb"] in _WRITES and label["resource"] not in _NOT_OURS:
+            found[f"{label['verb']} {label['resource']}"] += int(float(value))
+    return found
+
+
+def restart(operator: MeasuredOperator, console: Console) -> Figures:
+    """Kill the operator as a crash would, start it, and wait for its first decision."""
+    with console.status("killed; starting again"):
+        operator.kill()
+        started = time.monotonic()
+        operator.start(wait_out_lease=True)
+    return {"restart_to_first_decision_s": round(time.monotonic() - started, 1)}
+
+
+def unmet_goals(figures: Figures) -> list[Unmet]:
+    """Return the goals that were not reached."""
+    share = figures["services"] / 1000
+    bounds = [
+        (f"{figures['services']} services Ready", "seconds_to_ready", READY_S * max(1, share), "s"),
+        ("operator's memory, peak", "operator_rss_mb", MEMORY_MB, "MB"),
+        ("writes at rest", "writes_at_rest_per_min", 0.0, "a minute"),
+        ("restart to first decision", "restart_to_first_decision_s", RESTART_S, "s"),
+    ]
+    found = [
+        Unmet(f"{what} within {bound:g} {unit}", f"{figures[name]:g} {unit}")
+        for what, name, bound, unit in bounds
+        if figures[name] > bound
+    ]
+    missing = figures["services"] - figures["services_ready"]
+    return [*found, *([Unmet("every service Ready", f"{missing} were not")] if missing else [])]
+
+
+def show(console: Console, figures: Figures, unmet: Iterable[Unmet]) -> None:
+    """Print the figures and what was not reached."""
+    table = Table("figure", "value")
+    for name, value in figures.items():
+        table.add_row(name, str(value))
+    console.print(table)
+    for goal in unmet:
+        console.print(f"[bold red]Not reached:[/] {goal.goal}: {goal.figure}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
