@@ -11,7 +11,7 @@ from conch.clients.cluster import Cluster as Connection
 from conch.clients.cluster import ClusterError, connect
 from conch.decisions.fleet import Pod
 from conch.decisions.replicas import Admission
-from conch.provisioning.children import service_children
+from conch.provisioning.children import revision_children, service_children
 from conch.provisioning.metadata import Owner
 from conch.provisioning.replica_set import replica_set
 from conch.provisioning.service_account import service_account
@@ -41,7 +41,11 @@ class Desk:
     owner: Owner
 
     def path(self, kind: str, name: str) -> str:
-        prefix = "/apis/apps/v1" if kind.startswith("replicasets") else "/api/v1"
+        prefix = (
+            "/apis/apps/v1"
+            if kind.startswith(("replicasets", "controllerrevisions"))
+            else "/api/v1"
+        )
         return f"{prefix}/namespaces/{self.namespace}/{kind}/{name}"
 
     def service(self) -> Object:
@@ -86,6 +90,16 @@ def desk(cluster: Cluster, namespace: str, connection: Connection) -> Desk:
 
 
 class TestEnsuring:
+    async def test_a_snapshot_can_be_labelled_once_it_is_made(self, desk: Desk) -> None:
+        """Its data may not change: neither may the bytes that the API server keeps of them."""
+        snapshot = example(namespace=desk.namespace)
+        made = revision_children(snapshot, owner=desk.owner, number=1)
+        (wish,) = (c for c in made if c["kind"] == "ControllerRevision")
+        assert await desk.writer.ensure(wish) is True
+        path = desk.path("controllerrevisions", wish["metadata"]["name"])
+        changed = desk.cluster.client.merge(path, {"metadata": {"labels": {"x": "y"}}})
+        assert changed["data"] == wish["data"]
+
     async def test_text_of_any_script_is_taken(self, desk: Desk) -> None:
         wish = desk.service()
         wish["metadata"]["annotations"] = {"note": "🚀 \\🚀 \x7f\x85 é"}

@@ -148,10 +148,31 @@ class Cluster:
 
     async def create(self, body: Object) -> Object:
         """Create an object."""
+        if body["kind"] == "ControllerRevision":
+            return await self._create_as_yaml(body)
         return await self._write(
             "create",
             self._dynamic.create(
                 self._resources[body["kind"]], body, field_manager=FIELD_MANAGER, **_raw()
+            ),
+        )
+
+    async def _create_as_yaml(self, body: Object) -> Object:
+        """Create an object whose ``data`` may never change, not even in white space.
+
+        Of JSON the API server keeps the bytes, which its own patches then write in another way; from
+        YAML it writes them so at once.
+        """
+        path = self._path(body["kind"], "", body["metadata"]["namespace"], None)
+        return await self._write(
+            "create",
+            self._dynamic.request(
+                "post",
+                path.rstrip("/"),
+                body=as_yaml(body),
+                content_type="application/yaml",
+                field_manager=FIELD_MANAGER,
+                **_raw(),
             ),
         )
 
