@@ -219,6 +219,7 @@ class Batch:
         deadline = time.monotonic() + limit
         count, since = -1, time.monotonic()
         while time.monotonic() < deadline and time.monotonic() - since < QUIET_S:
+            self.lane.operator.revive()  # on a busy machine it may lose its lease
             writes = sum((w.status or 500) < 400 for w in list(self.lane.proxy.writes))
             if writes != count:
                 count, since = writes, time.monotonic()
@@ -241,6 +242,10 @@ def _clean(objects: Objects, namespace: str, name: str) -> Objects:
 
 def compare(history: History, old: Objects, new: Objects, *, served: bool) -> Iterator[str]:
     """Yield what a history left that a fresh C would not be like, as sentences."""
+    for which, objects in (("the history", old), ("a fresh C", new)):
+        (service,) = objects["modelservices"]
+        if not service.get("status", {}).get("conditions") or not service["upToDate"]:
+            yield f"nothing is said of {which}"
     if not _works(new):
         yield from _unlike("what stands in C's way", _faults(old), _faults(new))
         if served and not _stopped(new) and not _serving(old):

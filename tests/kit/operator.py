@@ -1,5 +1,6 @@
 """The operator as a process of its own, to be started, killed and started again."""
 
+import http.client
 import os
 import re
 import signal
@@ -107,8 +108,8 @@ class Operator:
         try:
             with urllib.request.urlopen(self._metrics, timeout=5) as answer:
                 text = answer.read().decode()
-        except OSError:
-            return 0
+        except (OSError, http.client.HTTPException):
+            return 0  # killed, perhaps amid its answer
         found = re.search(r"^conch_tick_seconds_count (\S+)$", text, re.MULTILINE)
         return int(float(found[1])) if found else 0
 

@@ -131,7 +131,8 @@ class Expected:
     writes: int
 
 
-PATIENCE_S = 300.0
+CALM_S = 10.0
+PATIENCE_S = 150.0
 """Each step may see the operator die many times, by the points of other lives."""
 
 
@@ -231,8 +232,12 @@ def storm(
     through = threading.Barrier(places, action=clears)
 
     def live(scenario: Scenario, life: str) -> Survivor:
+        def calm_down() -> None:
+            through.wait()
+            scenario.rest(CALM_S)  # a watch that failed is tried again after 8 s at the latest
+
         try:
-            outcome = scenario.run(LIVES[life], then=through.wait)
+            outcome = scenario.run(LIVES[life], then=calm_down)
         except AssertionError as error:
             through.abort()
             clears()
