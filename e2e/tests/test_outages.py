@@ -31,6 +31,7 @@ BACK_S = 60.0
 """Within so many seconds after the API server's return all is as before."""
 LEASE = "conch-operator"
 NODE, OTHER = "conch-t4", "conch-a100"
+CONTROLLERS = ("kube-controller-manager", "kube-scheduler")
 
 
 @dataclass
@@ -181,9 +182,15 @@ def test_requests_flow_while_the_api_server_is_gone(outages: Outages, served: Sc
         # Killed: one that is told to end takes its own address out of the Service `kubernetes`,
         # and kube-proxy, whose watch waits ever longer, learns of its return after a minute.
         kill_part(outages, "kube-apiserver")
+        # Where they elect a leader they end without it, and Kubernetes starts them again. Kept
+        # alive, they would not hear of a node for another minute, and take all for lost.
+        for part in CONTROLLERS:
+            outages.cluster.stop_part(part, report=outages.report)
         sleep(API_GONE_S)
         outages.cluster.start_part("kube-apiserver", report=outages.report)
         back = monotonic()
+        for part in CONTROLLERS:
+            outages.cluster.start_part(part, report=outages.report)
         decided(served)
         outages.note("api_back_to_decisions_s", monotonic() - back)
         served.await_condition("add", "Ready", status="True", reason="Serving")
@@ -192,9 +199,9 @@ def test_requests_flow_while_the_api_server_is_gone(outages: Outages, served: Sc
         more_answers(tally)
     assert outages.figures["api_back_to_all_ready_s"] < BACK_S
     assert uids(served.pods("add")) == pods
-    # The rest of Kubernetes looks for the API server ever more rarely, up to a minute apart.
-    for part in ("kube-controller-manager", *(f"kubelet-{node}" for node in (NODE, OTHER))):
-        kill_part(outages, part)
+    # Kubelets look for the API server ever more rarely, up to a minute apart.
+    for node in (NODE, OTHER):
+        kill_part(outages, f"kubelet-{node}")
 
 
 def operators(outages: Outages, count: int) -> None:
