@@ -11,7 +11,7 @@ import pytest
 from conch.api.conditions import Reason
 from tests.kit.client import Object
 from tests.kit.control_plane import condition
-from tests.kit.faults import Answer, Pages, WatchError, on
+from tests.kit.faults import Answer, WatchError, on
 from tests.kit.fleet import POOLS, PRODUCT, gpu_pool, model_service
 from tests.kit.proxy import Gone
 from tests.kit.scenario import CONCH, Scenario
@@ -254,30 +254,4 @@ def test_watches_whose_version_is_too_old(scenario: Scenario) -> None:
     scenario.proxy.cut_watches()
     scenario.scale(3)
     scenario.wait(lambda: all(rule.taken for rule in rules), "watches that are told so")
-    scenario.scale(1)
-
-
-def test_a_list_that_expires_midway_is_no_list(scenario: Scenario) -> None:
-    """What further pages would have told is not taken for gone, nor ghosts for alive for ever."""
-    scenario.create(2)
-    before = uids(scenario)
-    # Not for ever: an operator that has to start anew decides nothing before a whole list.
-    expired = scenario.proxy.add(
-        lambda c: c.resource == "pods" and c.continues, Answer(410), times=12
-    )
-    unwatched = scenario.proxy.add(on("pods", "watch"), Answer(410))
-    scenario.proxy.add(on("pods", "list"), Pages(1))
-    scenario.proxy.cut_watches(on("pods"))
-    seen = expired.taken
-    scenario.wait(lambda: expired.taken >= seen + 2, "lists that expire after the first page")
-    scenario.rest()
-    assert uids(scenario) == before
-    assert scenario.says_ready(2)
-    lost = scenario.client.items(scenario.pods)[0]["metadata"]
-    scenario.client.delete(f"{scenario.pods}/{lost['name']}")
-    scenario.wait(lambda: lost["uid"] not in uids(scenario), "the pod's end")
-    scenario.proxy.remove(expired)
-    scenario.proxy.remove(unwatched)
-    # In pages of one still, so that the whole list is read page by page.
-    scenario.wait(lambda: scenario.settled(2), "2 replicas")
     scenario.scale(1)
