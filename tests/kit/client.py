@@ -17,7 +17,7 @@ from requests.adapters import HTTPAdapter
 from tests.kit.upstream import Upstream, client_pem
 
 Object = dict[str, Any]
-_TIMEOUT = 30
+_TIMEOUT = 90
 
 
 class ApiError(Exception):

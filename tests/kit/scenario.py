@@ -183,12 +183,13 @@ class Scenario:
         self._bury(self._on(name)[:1])
 
     def return_node(self, name: str) -> None:
-        """The node is back, empty, once the operator gave up every pod that was on it."""
+        """The node is back, empty, once the operator gave up every pod that was or would be on it."""
 
         def given_up() -> bool:
             left = self._on(name)
             self._bury([p for p in left if "deletionTimestamp" in p["metadata"]])
-            return not left
+            pods = self._owned("/api/v1", "pods")
+            return not left and all(p["spec"].get("nodeName") for p in pods)
 
         self.wait(given_up, f"no pod is left on {name}")
         self.watcher.lost_nodes.discard(name)

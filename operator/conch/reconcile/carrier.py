@@ -71,6 +71,11 @@ class Carrier:
         self._figures: dict[ServiceKey, ServiceFigures] = {}
         self._ended: BaseException | None = None
 
+    @property
+    def busy(self) -> bool:
+        """Whether anything is under way."""
+        return bool(self._running)
+
     def under_way(self, key: ServiceKey) -> Outcome | None:
         """Return the outcome of a service that is being carried out now."""
         found = self._running.get(key)

@@ -233,8 +233,11 @@ class Reconciler:
             logger.exception("statuses of pools and models not written")
 
     async def _tell_pools(self, fleet: FleetFacts, now: float) -> None:
-        """Write the statuses of pools, no more often than there are metrics."""
-        if now - self._pools_told < self.settings.tick_seconds:
+        """Write the statuses of pools; while services change, no more often than each few seconds.
+
+        The last change is followed by a tick that finds nothing under way.
+        """
+        if self._carrier.busy and now - self._pools_told < self.settings.tick_seconds:
             return
         self._pools_told = now
         for pool in fleet.pools:
