@@ -199,9 +199,10 @@ def test_requests_flow_while_the_api_server_is_gone(outages: Outages, served: Sc
         more_answers(tally)
     assert outages.figures["api_back_to_all_ready_s"] < BACK_S
     assert uids(served.pods("add")) == pods
-    # Kubelets look for the API server ever more rarely, up to a minute apart.
-    for node in (NODE, OTHER):
-        kill_part(outages, f"kubelet-{node}")
+    # They look for the API server ever more rarely, up to a minute apart: started anew, kubelets
+    # know new pods and kube-proxy new Services at once.
+    for part in ("kube-proxy", f"kubelet-{NODE}", f"kubelet-{OTHER}"):
+        kill_part(outages, part)
 
 
 def operators(outages: Outages, count: int) -> None:
