@@ -68,7 +68,7 @@ test-control-plane: install ## Run tests against a real API server, and against 
 	@echo "== Control plane: a real API server, simulated nodes"
 	@$(PYTEST) -q $(SIDE_BY_SIDE) tests/control_plane tests/protocols || { echo "Control-plane tests failed: see above." >&2; exit 1; }
 
-sweep: install ## Kill the operator at every write of every scenario (20 minutes; the tests take a share a day)
+sweep: install ## Kill the operator at every write of every scenario (the tests take a share a day)
 	@CONCH_SWEEP_SHARE=1 $(PYTEST) -q tests/control_plane/test_crash_sweep.py
 
 test-e2e: install ## Run tests on real kubelets with real Triton: the local cluster, or KUBECONFIG's

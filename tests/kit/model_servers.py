@@ -8,6 +8,7 @@ import hashlib
 import json
 import subprocess
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -102,8 +103,31 @@ def secret(folder: Path, **values: str) -> Path:
     return folder
 
 
+class _Bucket(ABC):
+    """What servers of buckets behind a relay have in common."""
+
+    relay: Relay
+    credentials: Path
+
+    @abstractmethod
+    def put(self, name: str, files: Files) -> str:
+        """Store a model."""
+
+    def put_file(self, name: str, content: bytes) -> str:
+        """Store one file."""
+        return f"{self.put('single', {name: content})}/{name}"
+
+    def place(self, uri: str) -> Place:
+        """Return how it is reached."""
+        return Place(uri, endpoint=self.relay.url, credentials=self.credentials)
+
+    def stranger(self, uri: str) -> Place:
+        """Return how it is reached without credentials."""
+        return Place(uri, endpoint=self.relay.url)
+
+
 @dataclass
-class S3:
+class S3(_Bucket):
     """versitygw, an S3 server over a directory, which checks signatures."""
 
     folder: Path
@@ -143,18 +167,6 @@ class S3:
             obstore.put(self.store(), f"{name}/{path}", content, use_multipart=False)
         return f"s3://models/{name}"
 
-    def put_file(self, name: str, content: bytes) -> str:
-        """Store one file."""
-        return f"{self.put('single', {name: content})}/{name}"
-
-    def place(self, uri: str) -> Place:
-        """Return how it is reached."""
-        return Place(uri, endpoint=self.relay.url, credentials=self.credentials)
-
-    def stranger(self, uri: str) -> Place:
-        """Return how it is reached without credentials."""
-        return Place(uri, endpoint=self.relay.url)
-
 
 class _Guarded(Relay):
     """A relay that asks for a Google token, and the server that gives it for a signed question."""
@@ -175,7 +187,7 @@ class _Guarded(Relay):
 
 
 @dataclass
-class GoogleStorage:
+class GoogleStorage(_Bucket):
     """fake-gcs-server behind a relay that asks for tokens, which it does not check itself."""
 
     direct: str
@@ -210,18 +222,6 @@ class GoogleStorage:
             key = quote(f"{name}/{path}", safe="")
             requests.post(f"{url}&name={key}", data=content, timeout=10).raise_for_status()
         return f"gs://models/{name}"
-
-    def put_file(self, name: str, content: bytes) -> str:
-        """Store one file."""
-        return f"{self.put('single', {name: content})}/{name}"
-
-    def place(self, uri: str) -> Place:
-        """Return how it is reached."""
-        return Place(uri, endpoint=self.relay.url, credentials=self.credentials)
-
-    def stranger(self, uri: str) -> Place:
-        """Return how it is reached without credentials."""
-        return Place(uri, endpoint=self.relay.url)
 
 
 def service_account(token_uri: str, email: str = USER) -> dict[str, str]:

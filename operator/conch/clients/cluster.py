@@ -23,6 +23,8 @@ from conch.clients.resources import RESOURCES
 REQUEST_TIMEOUT_S = 5.0
 LIST_TIMEOUT_S = 30.0
 PAGE = 200
+CONFLICT = 409
+"""The status of a write that met another state than it was meant for."""
 
 # With the parameter, the library sends the text as it is.
 APPLY_PATCH = "application/apply-patch+yaml; charset=utf-8"

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from conch.clients.clock import Clock
-from conch.clients.cluster import ClusterError, NotLeaderError
+from conch.clients.cluster import CONFLICT, ClusterError, NotLeaderError
 from conch.decisions.fleet import ServiceKey
 from conch.reconcile.execute import Executor
 from conch.reconcile.exposition import ServiceFigures
@@ -20,7 +20,6 @@ from conch.reconcile.telling import Teller
 logger = logging.getLogger(__name__)
 
 FIRST_RETRY_S, LONGEST_RETRY_S = 0.25, 60.0
-CONFLICT = 409
 TELLING_TRIES = 3
 """A conflict of versions means that a newer state is on its way; only one that stays is told."""
 QUEUED_PER_WRITER = 4

@@ -51,7 +51,7 @@ class Exposition(Collector):
         self.registry.register(self)
         self.ticks = Histogram(
             "conch_tick_seconds",
-            "Time of one tick: gather, decide, apply.",
+            "Time of one tick: gather and decide; writes go on beside it.",
             buckets=_TICK_BUCKETS,
             registry=self.registry,
         )

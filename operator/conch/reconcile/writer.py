@@ -16,6 +16,7 @@ from conch.api.names import (
 )
 from conch.clients.clock import iso
 from conch.clients.cluster import (
+    CONFLICT,
     MERGE_PATCH,
     STRATEGIC_PATCH,
     Cluster,
@@ -32,7 +33,6 @@ from conch.reconcile.store import Store, by_creation, created, leaving
 logger = logging.getLogger(__name__)
 Object = dict[str, Any]
 
-CONFLICT = 409
 CREATED = frozenset(
     {
         "ControllerRevision",
@@ -154,7 +154,7 @@ class Writer:
         metadata = known["metadata"]
         live = await self._cluster.get(kind, metadata["name"], metadata.get("namespace"))
         if live is not None and leaving(live):
-            raise ClusterError(f"{kind} {metadata['name']} is still being deleted", 409)
+            raise ClusterError(f"{kind} {metadata['name']} is still being deleted", CONFLICT)
         if live is None or live["metadata"]["uid"] != metadata["uid"]:
             self._store.drop(kind, known)
 
