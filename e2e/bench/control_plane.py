@@ -9,7 +9,7 @@ import re
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from e2e.bench import bare
 from e2e.bench.measured_operator import MeasuredOperator, cpu_seconds
 from e2e.bench.report import ROOT, Unmet, write
 from e2e.bench.simulated_metrics import Pods, prometheus
@@ -32,6 +33,8 @@ from tests.kit.fleet import POOLS, model, model_service, node, simulated
 from tests.kit.operator import Invocation
 
 Figures = dict[str, Any]
+Object = dict[str, Any]
+_CONCH = "/apis/conch.dev/v1alpha1"
 
 NAMESPACES = 20
 GPUS_PER_NODE = 8
@@ -48,19 +51,36 @@ _COUNTER = re.compile(r"^apiserver_request_total\{(.*)\} (\S+)$", re.MULTILINE)
 _LABEL = re.compile(r'(\w+)="([^"]*)"')
 
 
+@dataclass(frozen=True)
+class Kind:
+    """What is applied a thousand times: how, where it is seen, and when it is there."""
+
+    name: str
+    path: str
+    """Where all of them are watched."""
+    apply: Callable[[Client, str, str], object]
+    """Applies one, given its namespace and name."""
+    there: Callable[[Object], bool]
+
+
 @dataclass
 class Arrivals:
-    """When each service was applied and when it was first seen Ready, in monotonic seconds."""
+    """When each was applied and when it was first seen there, in monotonic seconds."""
 
+    there: Callable[[Object], bool]
     sent: dict[str, float] = field(default_factory=dict)
     ready: dict[str, float] = field(default_factory=dict)
 
-    def see(self, _event: str, body: dict[str, Any]) -> None:
-        """Take over a watch event of a ModelService."""
-        conditions = (body.get("status") or {}).get("conditions") or ()
-        if any(c["type"] == "Ready" and c["status"] == "True" for c in conditions):
+    def see(self, _event: str, body: Object) -> None:
+        """Take over a watch event."""
+        if self.there(body):
             name = f"{body['metadata']['namespace']}/{body['metadata']['name']}"
             self.ready.setdefault(name, time.monotonic())
+
+    @property
+    def total(self) -> float:
+        """Seconds from the first apply sent to the last that was there."""
+        return max(self.ready.values()) - min(self.sent.values())
 
     @property
     def seconds(self) -> list[float]:
@@ -84,7 +104,25 @@ def main() -> int:
 
 
 def measure(folder: Path, services: int, rest: float, console: Console) -> Figures:
-    """Return all figures of one run."""
+    """Return all figures of one run: of Kubernetes alone, then of the operator."""
+    alone = measure_bare(folder / "bare", services, console)
+    figures = measure_conch(folder / "conch", services, rest, console)
+    ratio = figures["seconds_to_ready"] / alone["seconds_to_ready"]
+    return {**figures, "bare_deployments": alone, "times_bare": round(ratio, 2)}
+
+
+def measure_bare(folder: Path, services: int, console: Console) -> Figures:
+    """Return what Kubernetes alone needs for as many Deployments on such nodes."""
+    with simulated(folder / "plane") as cluster:
+        furnish(cluster, services)
+        before = cpu_by_program(folder)
+        arrivals = apply_all(BARE, cluster, services, console)
+        return times(arrivals) | {"cpu_s": cpu_since(before, folder)}
+
+
+def measure_conch(folder: Path, services: int, rest: float, console: Console) -> Figures:
+    """Return the operator's figures."""
+    folder.mkdir()
     programs = ensure_binaries(("prometheus",), report=terminal_reporter())
     pods = Pods("digits")
     with (
@@ -97,10 +135,10 @@ def measure(folder: Path, services: int, rest: float, console: Console) -> Figur
         how = Invocation(cluster.kubeconfig, folder / "operator.log", options, tick_seconds=TICK_S)
         with MeasuredOperator(how, cluster.client) as operator:
             before = cpu_by_program(folder)
-            arrivals = apply_all(cluster, services, console)
-            used = {name: s - before.get(name, 0.0) for name, s in cpu_by_program(folder).items()}
-            figures = summary(arrivals, operator)
-            figures["cpu_s"] = {name: round(s, 1) for name, s in used.items()}
+            arrivals = apply_all(SERVICES, cluster, services, console)
+            figures: Figures = {"services": services}
+            figures |= times(arrivals) | costs(operator, services)
+            figures["cpu_s"] = cpu_since(before, folder)
             figures |= at_rest(cluster.client, rest, console)
             figures |= {"operator_rss_mb": round(operator.peak_rss_mb, 1)}
             figures |= restart(operator, console)
@@ -118,38 +156,50 @@ def furnish(cluster: Cluster, services: int) -> None:
         cluster.client.create("/api/v1/namespaces", {"metadata": {"name": f"tenant-{i}"}})
 
 
-def apply_all(cluster: Cluster, services: int, console: Console) -> Arrivals:
-    """Apply all services as fast as the API server takes them; return once each was Ready."""
-    arrivals = Arrivals()
-    root = "/apis/conch.dev/v1alpha1"
+def apply_all(kind: Kind, cluster: Cluster, count: int, console: Console) -> Arrivals:
+    """Apply so many as fast as the API server takes them; return once each was there."""
+    arrivals = Arrivals(kind.there)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with (
-        cluster.client.watching(f"{root}/modelservices", arrivals.see),
+        cluster.client.watching(kind.path, arrivals.see),
         _clients(cluster.kubeconfig) as clients,
         Progress(*columns, TimeElapsedColumn(), console=console) as progress,
         ThreadPoolExecutor(CALLERS) as callers,
     ):
-        applying = progress.add_task("applied", total=services)
-        becoming = progress.add_task("Ready", total=services)
+        applying = progress.add_task(f"{kind.name}: applied", total=count)
+        becoming = progress.add_task(f"{kind.name}: Ready", total=count)
 
         def send(i: int) -> None:
             namespace, name = f"tenant-{i % NAMESPACES}", f"service-{i:05d}"
-            body = model_service(name, replicas=None, minReplicas=1)
-            body["spec"]["model"] = {"kind": "ClusterModel", "name": "digits"}
             arrivals.sent[f"{namespace}/{name}"] = time.monotonic()
-            path = f"{root}/namespaces/{namespace}/modelservices/{name}"
-            clients[i % CALLERS].apply(path, body, manager="kubectl")
+            kind.apply(clients[i % CALLERS], namespace, name)
             progress.advance(applying)
 
-        sending = [callers.submit(send, i) for i in range(services)]
+        sending = [callers.submit(send, i) for i in range(count)]
         deadline = time.monotonic() + PATIENCE_S
-        while len(arrivals.ready) < services and time.monotonic() < deadline:
+        while len(arrivals.ready) < count and time.monotonic() < deadline:
             progress.update(becoming, completed=len(arrivals.ready))
             time.sleep(0.5)
         progress.update(becoming, completed=len(arrivals.ready))
         for one in sending:
             one.result()
     return arrivals
+
+
+def _apply_service(client: Client, namespace: str, name: str) -> None:
+    body = model_service(name, replicas=None, minReplicas=1)
+    body["spec"]["model"] = {"kind": "ClusterModel", "name": "digits"}
+    path = f"{_CONCH}/namespaces/{namespace}/modelservices/{name}"
+    client.apply(path, body, manager="kubectl")
+
+
+def _ready(body: Object) -> bool:
+    conditions = (body.get("status") or {}).get("conditions") or ()
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+
+
+SERVICES = Kind("ModelServices", f"{_CONCH}/modelservices", _apply_service, _ready)
+BARE = Kind("Deployments", "/apis/apps/v1/deployments", bare.apply, bare.available)
 
 
 def cpu_by_program(folder: Path) -> dict[str, float]:
@@ -164,6 +214,12 @@ def cpu_by_program(folder: Path) -> dict[str, float]:
     return found
 
 
+def cpu_since(before: dict[str, float], folder: Path) -> dict[str, float]:
+    """Return the CPU seconds since ``before``, by program."""
+    used = {name: s - before.get(name, 0.0) for name, s in cpu_by_program(folder).items()}
+    return {name: round(s, 1) for name, s in used.items()}
+
+
 @contextmanager
 def _clients(kubeconfig: Path) -> Iterator[list[Client]]:
     clients = [Client(kubeconfig) for _ in range(CALLERS)]
@@ -174,19 +230,23 @@ def _clients(kubeconfig: Path) -> Iterator[list[Client]]:
             client.close()
 
 
-def summary(arrivals: Arrivals, operator: MeasuredOperator) -> Figures:
-    """Return what the arrivals and the operator's own metrics say."""
-    seconds, services = arrivals.seconds, len(arrivals.sent)
-    if not seconds:
-        raise SystemExit(f"no service became Ready:\n{operator.tail()}")
-    total = max(arrivals.ready.values()) - min(arrivals.sent.values())
-    counters = operator.counters()
+def times(arrivals: Arrivals) -> Figures:
+    """Return how long it took until all were there."""
+    if not arrivals.ready:
+        raise SystemExit("none became Ready; see the operator's log")
+    seconds = sorted(at - arrivals.sent[name] for name, at in arrivals.ready.items())
     return {
-        "services": services,
         "services_ready": len(seconds),
-        "seconds_to_ready": round(total, 1),
+        "seconds_to_ready": round(arrivals.total, 1),
         "apply_to_ready_p50_s": round(quantile(seconds, 0.5), 1),
         "apply_to_ready_p99_s": round(quantile(seconds, 0.99), 1),
+    }
+
+
+def costs(operator: MeasuredOperator, services: int) -> Figures:
+    """Return what the operator says that it did for them."""
+    counters = operator.counters()
+    return {
         "api_calls_per_service": round(counters["conch_api_requests_total"] / services, 2),
         "writes_per_service": round(counters["conch_writes_total"] / services, 2),
         "ticks": int(counters["conch_tick_seconds_count"]),

@@ -66,4 +66,5 @@ def test_what_is_applied_last_decides(
     assert " C can work in 0," not in text
     if differences:
         one = simplest(big_lane, min(differences, key=lambda d: d.history.size()), edits)
-        pytest.fail(f"{len(differences)} of {len(cases)} differ; the simplest:\n{one}")
+        texts = "\n\n".join(d.text for d in differences)
+        pytest.fail(f"{len(differences)} of {len(cases)} differ:\n{texts}\n\nthe simplest:\n{one}")

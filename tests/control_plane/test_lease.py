@@ -9,7 +9,8 @@ import pytest
 
 from conch.clients.clock import SystemClock
 from conch.clients.cluster import Cluster as Connection
-from conch.clients.cluster import NotLeaderError, connect
+from conch.clients.cluster import connect
+from conch.clients.fence import NotLeaderError
 from conch.clients.lease import Elector, LeaseLostError, LeaseTimes
 from tests.kit.control_plane import Cluster
 from tests.kit.proxy import FaultProxy, Gone

@@ -118,6 +118,7 @@ def test_one_odd_sample_moves_nothing(
 ) -> None:
     prometheus.load = load
     scenario.wait(lambda: scenario.settled(replicas), f"{replicas} replicas")
+    scenario.rest()
     seen: list[tuple[str, str]] = []
     with scenario.client.watching(
         scenario.pods, lambda event, pod: seen.append((event, pod["metadata"]["name"]))

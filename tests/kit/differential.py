@@ -248,7 +248,7 @@ def compare(history: History, old: Objects, new: Objects, *, served: bool) -> It
             yield f"nothing is said of {which}"
     if not _works(new):
         yield from _unlike("what stands in C's way", _faults(old), _faults(new))
-        if served and not _stopped(new) and not _serving(old):
+        if served and history.last.service.get("replicas") != 0 and not _serving(old):
             yield "C can't work, and what served before does no longer"
         return
     pools, count = _same_place(history), "replicas" in history.last.service
@@ -264,12 +264,6 @@ def _works(objects: Objects) -> bool:
     stalled = condition(service, "Stalled").get("status")
     admitted = condition(service, "Admitted").get("status")
     return stalled == "False" and admitted == "True"
-
-
-def _stopped(objects: Objects) -> bool:
-    """Tell whether no replica is asked for."""
-    (service,) = objects["modelservices"]
-    return bool(service.get("status", {}).get("desiredReplicas") == 0)
 
 
 def _serving(objects: Objects) -> list[Object]:
@@ -296,7 +290,7 @@ def _same_place(history: History) -> bool:
 def _status(objects: Objects, *, pools: bool, count: bool) -> Object:
     (service,) = objects["modelservices"]
     status = copy.deepcopy(service.get("status", {}))
-    for key in ("pools", "where") if not pools else ():
+    for key in ("pools", "where") if not (pools and count) else ():
         status.pop(key, None)
     for key in ("replicas", "readyReplicas", "desiredReplicas") if not count else ():
         status.pop(key, None)

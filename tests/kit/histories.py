@@ -12,7 +12,10 @@ from typing import Any
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
+from pydantic import BaseModel, ValidationError
 
+from conch.api.model import ModelSpec
+from conch.api.service import ModelServiceSpec
 from tests.kit.client import Object
 from tests.kit.fleet import BROKEN_URI
 
@@ -65,15 +68,27 @@ def _text(history: History) -> str:
     return json.dumps([(w.service, w.model) for w in wishes], sort_keys=True)
 
 
-_NEEDED = {"model", "name", "variants", "source", "backend", "uri", "pools", "value", "metric"}
+_NEEDED = {"model", "variants"}
 
 
 def _lesser(wish: Wish) -> Iterator[Wish]:
     for service in _without_one(wish.service):
-        yield replace(wish, service=service)
+        if _let_in(ModelServiceSpec, service | {"model": {**service["model"], "name": "some"}}):
+            yield replace(wish, service=service)
     if wish.model is not None:
         for variants in _without_one({"variants": wish.model["variants"]}):
-            yield replace(wish, model={**wish.model, **variants})
+            model = {**wish.model, **variants}
+            if _let_in(ModelSpec, model):
+                yield replace(wish, model=model)
+
+
+def _let_in(kind: type[BaseModel], spec: Spec) -> bool:
+    """Tell whether a spec is one that the API server takes."""
+    try:
+        kind.model_validate(spec)
+    except ValidationError:
+        return False
+    return True
 
 
 def _without_one(part: Any) -> Iterator[Any]:

@@ -59,6 +59,8 @@ class FakePrometheus:
     """Answers given so far, to whatever query."""
     told_once: set[str] = field(default_factory=set)
     """Queries that heard of a lie that is told in one sample only; clear it to tell another."""
+    _told: tuple[str, Lie | None] = ("", None)
+    """The moment that was asked about last, and the odd sample that all queries about it hear."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _counted: dict[tuple[str, str], int] = field(default_factory=dict)
     _counted_at: float = 0.0
@@ -89,13 +91,20 @@ class FakePrometheus:
         self._server.server_close()
         assert not self._server.errors, self._server.errors[0]
 
-    def answer(self, query: str) -> list[Object]:
-        """Return the result of one query as Prometheus words it."""
+    def answer(self, query: str, at: str) -> list[Object]:
+        """Return the result of one query about a moment as Prometheus words it.
+
+        What is wrong in one sample only is so for all queries about one moment, and for no other.
+        """
         now = time.time()  # noqa: TID251 -- samples carry the machine's time
         self.asked += 1
         name = self._names[query]
+        with self._lock:
+            if self._told[0] != at:
+                tell = self.lie in _FACTORS and not self.told_once >= _COUNTED
+                self._told = at, self.lie if tell else None
         found = [] if self.lie is Lie.EMPTY else list(self._series(name, now))
-        if self.lie in _FACTORS and found and name in _COUNTED:
+        if self._told[1] and found and name in _COUNTED:
             self.told_once.add(name)
         return found
 
@@ -157,8 +166,9 @@ class FakePrometheus:
             return now - _HOUR if self.lie is Lie.OLD else value
         if name == "pods":
             return float(round((value or 0) / 2)) if self.lie is Lie.HALF else value
-        if self.lie in _FACTORS and name in _COUNTED and name not in self.told_once:
-            return None if value is None else value * _FACTORS[self.lie]
+        odd = self._told[1]
+        if odd and name in _COUNTED:
+            return None if value is None else value * _FACTORS[odd]
         wrong = {Lie.NAN: "NaN", Lie.INFINITE: "+Inf", Lie.NEGATIVE: "-5"}
         return float(wrong[self.lie]) if self.lie in wrong and value is not None else value
 
@@ -194,7 +204,7 @@ def _handler_of(prometheus: FakePrometheus) -> type[BaseHTTPRequestHandler]:
                 self._send(422, {"status": "error", "errorType": "execution", "error": "made up"})
             else:
                 words = parse_qs(body) or parse_qs(urlsplit(self.path).query)
-                result = prometheus.answer(words["query"][0])
+                result = prometheus.answer(words["query"][0], words["time"][0])
                 data = {"resultType": "vector", "result": result}
                 self._send(200, {"status": "success", "data": data})
 

@@ -8,7 +8,7 @@ import os
 from collections import Counter
 from collections.abc import Awaitable, Coroutine, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import aiohttp
 from kubernetes.aio import client, config
@@ -18,11 +18,15 @@ from kubernetes.aio.dynamic.resource import Resource
 
 from conch.api.names import FIELD_MANAGER
 from conch.clients.encoding import as_yaml
+from conch.clients.fence import Fence, FencedRequest, NotLeaderError, behind
 from conch.clients.resources import RESOURCES
 
 REQUEST_TIMEOUT_S = 5.0
 LIST_TIMEOUT_S = 30.0
 PAGE = 200
+LIST_TRIES = 3
+GONE = 410
+"""The status of a page that the API server can't give any more."""
 CONFLICT = 409
 """The status of a write that met another state than it was meant for."""
 
@@ -40,20 +44,6 @@ class ClusterError(Exception):
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
         self.status = status
-
-
-class NotLeaderError(Exception):
-    """A write was tried without the lease; it was not sent."""
-
-
-class Fence(Protocol):
-    """Says whether this process may write now."""
-
-    def may_write(self) -> bool:
-        """Return True only while the lease is surely held."""
-
-    def seconds_left(self) -> float:
-        """Return how long a write that begins now may take."""
 
 
 @dataclass(frozen=True)
@@ -112,23 +102,32 @@ class Cluster:
         """Return all objects of a kind, in pages, as the API server has them now.
 
         Those of one namespace, or that match a selector of labels or fields, where one is given.
+        Pages that expire before all are read are read again from the first one.
         """
+        known = RESOURCES[kind]
         items: list[Object] = []
         token: str | None = None
+        tries = LIST_TRIES
         while True:
-            page = await self._call(
-                "list",
-                self._dynamic.get(
-                    self._resources[kind],
-                    namespace=namespace,
-                    label_selector=selector,
-                    field_selector=fields,
-                    limit=PAGE,
-                    _continue=token,
-                    **_raw(LIST_TIMEOUT_S),
-                ),
-            )
-            known = RESOURCES[kind]
+            try:
+                page = await self._call(
+                    "list",
+                    self._dynamic.get(
+                        self._resources[kind],
+                        namespace=namespace,
+                        label_selector=selector,
+                        field_selector=fields,
+                        limit=PAGE,
+                        _continue=token,
+                        **_raw(LIST_TIMEOUT_S),
+                    ),
+                )
+            except ClusterError as error:
+                tries -= 1
+                if error.status != GONE or not tries:
+                    raise
+                items, token = [], None
+                continue
             items += [
                 {"apiVersion": known.api_version, "kind": kind, **item} for item in page["items"]
             ]
@@ -264,7 +263,8 @@ class Cluster:
             _unsent(request)
             raise NotLeaderError("the lease is not held; nothing was written")
         left = None if self._fence is None else self._fence.seconds_left()
-        answer: Object = await self._call(verb, request, within=left)
+        with behind(self._fence):
+            answer: Object = await self._call(verb, request, within=left)
         return answer
 
     async def _call(
@@ -307,6 +307,7 @@ async def connect(kubeconfig: str | None = None, context: str | None = None) -> 
     """
     configuration = client.Configuration()
     configuration.retries = 1
+    configuration.client_session_kwargs = {"request_class": FencedRequest}
     if kubeconfig is None and "KUBERNETES_SERVICE_HOST" in os.environ:
         config.load_incluster_config(client_configuration=configuration)
     else:

@@ -4,12 +4,15 @@ The loop goes on deciding meanwhile, so that no service waits for another's writ
 """
 
 import asyncio
+import functools
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from conch.clients.clock import Clock
-from conch.clients.cluster import CONFLICT, ClusterError, NotLeaderError
+from conch.clients.cluster import CONFLICT, ClusterError
+from conch.clients.fence import NotLeaderError
 from conch.decisions.fleet import ServiceKey
 from conch.reconcile.execute import Executor
 from conch.reconcile.exposition import ServiceFigures
@@ -22,8 +25,6 @@ logger = logging.getLogger(__name__)
 FIRST_RETRY_S, LONGEST_RETRY_S = 0.25, 60.0
 TELLING_TRIES = 3
 """A conflict of versions means that a newer state is on its way; only one that stays is told."""
-QUEUED_PER_WRITER = 4
-"""Outcomes that wait for one of the writers; what waits longer is decided on afresh."""
 
 
 @dataclass
@@ -46,8 +47,21 @@ class _Retry:
         return self.message
 
 
+@dataclass(frozen=True)
+class _Job:
+    """An outcome to carry out: decided at ``now``, in seconds since the epoch."""
+
+    outcome: Outcome
+    now: float
+    acts: bool
+    """Whether its plan is to be written, or only its status."""
+
+
 class Carrier:
-    """Runs the writes of services as tasks, ``concurrency`` of them at once."""
+    """Runs the writes of services as tasks, ``concurrency`` of them at once.
+
+    The others wait in line, each service with what was last decided on it.
+    """
 
     def __init__(
         self,
@@ -63,17 +77,17 @@ class Carrier:
         self._teller = teller
         self._clock = clock
         self._wake = wake
-        self._limit = asyncio.Semaphore(concurrency)
-        self._most = concurrency * (1 + QUEUED_PER_WRITER)
+        self._concurrency = concurrency
         self._running: dict[ServiceKey, tuple[Outcome, asyncio.Task[None]]] = {}
+        self._waiting: dict[ServiceKey, _Job] = {}
         self._retries: dict[ServiceKey, _Retry] = {}
         self._figures: dict[ServiceKey, ServiceFigures] = {}
         self._ended: BaseException | None = None
 
     @property
     def busy(self) -> bool:
-        """Whether anything is under way."""
-        return bool(self._running)
+        """Whether anything is under way or waits."""
+        return bool(self._running or self._waiting)
 
     def under_way(self, key: ServiceKey) -> Outcome | None:
         """Return the outcome of a service that is being carried out now."""
@@ -100,9 +114,12 @@ class Carrier:
             raise self._ended
 
     def carry(self, outcome: Outcome, now: float) -> None:
-        """Begin to carry out an outcome, unless there is nothing to do or no room for it now."""
+        """Take on an outcome, unless there is nothing to do or an earlier one is under way.
+
+        It takes the place of what waits for the same service. ``now`` is in seconds since the epoch.
+        """
         key = outcome.facts.key
-        if key in self._running or len(self._running) >= self._most:
+        if key in self._running:
             return
         if outcome.paused:
             self._retries.pop(key, None)  # it is not tried again, so nothing is due
@@ -111,10 +128,19 @@ class Carrier:
             told = self._teller.told(outcome, now)
             if told is not None:
                 self._figures[key] = told
+                self._waiting.pop(key, None)
                 return
-        task = asyncio.create_task(self._run(outcome, now, acts=acts))
-        self._running[key] = (outcome, task)
-        task.add_done_callback(lambda done: self._finished(key, done))
+        self._waiting[key] = _Job(outcome, now, acts)
+        self._begin()
+
+    def _begin(self) -> None:
+        """Begin what waits longest, as far as writers are free."""
+        while self._waiting and len(self._running) < self._concurrency:
+            key = next(iter(self._waiting))
+            job = self._waiting.pop(key)
+            task = asyncio.create_task(self._run(job))
+            self._running[key] = (job.outcome, task)
+            task.add_done_callback(functools.partial(self._finished, key))
 
     async def idle(self) -> None:
         """Return once nothing is under way."""
@@ -122,7 +148,8 @@ class Carrier:
             await asyncio.wait([task for _, task in self._running.values()])
 
     def stop(self) -> None:
-        """Cancel what is under way."""
+        """Cancel what is under way, and forget what waits."""
+        self._waiting.clear()
         for _, task in self._running.values():
             task.cancel()
 
@@ -130,25 +157,27 @@ class Carrier:
         del self._running[key]
         if not task.cancelled() and (error := task.exception()) is not None:
             self._ended = error
+            self._waiting.clear()
+        self._begin()
         self._wake()
 
-    async def _run(self, outcome: Outcome, now: float, *, acts: bool) -> None:
+    async def _run(self, job: _Job) -> None:
         """Write one service's plan and status; a refusal is kept to this service."""
-        key = outcome.facts.key
-        async with self._limit:
-            try:
-                wrote = False
-                if acts:
-                    wrote = await self._executor.execute(outcome.facts, outcome.plan, now)
-                    self._retries.pop(key, None)
-                self._figures[key] = await self._teller.tell(outcome, now, more_coming=wrote)
-            except ClusterError as error:
-                self._refused(outcome.facts, str(error), error.status)
-            except NotLeaderError:
-                raise
-            except Exception as error:
-                logger.exception("%s: not carried out", key)
-                self._refused(outcome.facts, f"a defect of Conch: {error!r}", 0)
+        facts = job.outcome.facts
+        try:
+            wrote = False
+            if job.acts:
+                wrote = await self._executor.execute(facts, job.outcome.plan, job.now)
+                self._retries.pop(facts.key, None)
+            told = await self._teller.tell(job.outcome, job.now, more_coming=wrote)
+            self._figures[facts.key] = told
+        except ClusterError as error:
+            self._refused(facts, str(error), error.status)
+        except NotLeaderError:
+            raise
+        except Exception as error:
+            logger.exception("%s: not carried out", facts.key)
+            self._refused(facts, f"a defect of Conch: {error!r}", 0)
 
     def _retry(self, facts: ServiceFacts) -> _Retry | None:
         """Return what is known of refusals of this wish."""
@@ -171,7 +200,8 @@ class Carrier:
 
     def forget(self, kept: Iterable[ServiceKey]) -> None:
         """Drop what is remembered of all services but these."""
-        for memory in (self._retries, self._figures):
+        memories: tuple[dict[ServiceKey, Any], ...] = (self._retries, self._figures, self._waiting)
+        for memory in memories:
             for key in memory.keys() - set(kept):
                 del memory[key]
         self._teller.forget(kept)

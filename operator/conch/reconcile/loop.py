@@ -9,8 +9,9 @@ from typing import Any
 from conch.api.names import ANNOTATION_PAUSED, LABEL_MANAGED_BY, LABEL_SERVICE, MANAGED_BY
 from conch.api.signals import Key, Signals
 from conch.clients.clock import Clock, iso
-from conch.clients.cluster import Cluster, ClusterError, NotLeaderError
+from conch.clients.cluster import Cluster, ClusterError
 from conch.clients.events import Recorder
+from conch.clients.fence import NotLeaderError
 from conch.decisions import replicas
 from conch.decisions.fleet import ServiceKey
 from conch.decisions.placement import Ledger

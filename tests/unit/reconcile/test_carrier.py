@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from conch.clients.clock import SystemClock
-from conch.clients.cluster import ClusterError, NotLeaderError
+from conch.clients.cluster import ClusterError
+from conch.clients.fence import NotLeaderError
 from conch.decisions.fleet import ServiceKey
-from conch.reconcile.carrier import QUEUED_PER_WRITER, Carrier
+from conch.reconcile.carrier import Carrier
 from conch.reconcile.status import Outcome
 from tests.unit.reconcile import bodies
 from tests.unit.reconcile.test_status import facts, outcome
@@ -33,13 +34,15 @@ class Hands:
         self.begun: list[str] = []
         self.told_of: list[str] = []
         self.at_rest: set[str] = set()
+        self.plans: dict[str, Any] = {}
 
     def settled(self, found: Any, _plan: Any) -> bool:
         return found.key.name in self.at_rest
 
-    async def execute(self, found: Any, _plan: Any, _now: float) -> bool:
+    async def execute(self, found: Any, plan: Any, _now: float) -> bool:
         name = found.key.name
         self.begun.append(name)
+        self.plans[name] = plan
         if name in self.slow:
             await self.slow[name].wait()
         if name in self.refused:
@@ -98,7 +101,7 @@ async def test_a_service_is_carried_out_by_one_task_at_a_time() -> None:
     await made.idle()
 
 
-async def test_few_outcomes_wait_so_that_none_is_old_when_its_turn_comes() -> None:
+async def test_as_many_services_are_carried_out_at_once_as_there_are_writers() -> None:
     made, hands, _ = carrier()
     names = [f"s{i:03d}" for i in range(50)]
     hands.slow = {name: asyncio.Event() for name in names}
@@ -106,10 +109,41 @@ async def test_few_outcomes_wait_so_that_none_is_old_when_its_turn_comes() -> No
         made.carry(named(name), 0.0)
     await settle()
     assert hands.begun == names[:CONCURRENCY]
-    held = [n for n in names if made.under_way(ServiceKey("vision", n))]
-    assert held == names[: CONCURRENCY * (1 + QUEUED_PER_WRITER)]
-    made.stop()
+    assert [n for n in names if made.under_way(ServiceKey("vision", n))] == names[:CONCURRENCY]
+    # A free writer takes the next at once, without another decision.
+    for name in names:
+        hands.slow[name].set()
     await made.idle()
+    assert hands.begun == names
+
+
+async def test_of_what_waits_the_newest_decision_is_carried_out() -> None:
+    made, hands, _ = carrier()
+    for name in ("a", "b"):
+        hands.slow[name] = asyncio.Event()
+    older, newer = named("c", wanted=1), named("c", wanted=2)
+    for outcome_ in (named("a"), named("b"), older, named("d"), newer):
+        made.carry(outcome_, 0.0)
+    hands.slow["a"].set()
+    hands.slow["b"].set()
+    await made.idle()
+    assert hands.begun == ["a", "b", "c", "d"]
+    assert hands.plans["c"] is newer.plan
+
+
+async def test_what_waits_is_dropped_once_its_service_is_gone_or_needs_nothing() -> None:
+    made, hands, _ = carrier()
+    for name in ("a", "b"):
+        hands.slow[name] = asyncio.Event()
+    for name in ("a", "b", "gone", "quiet", "c"):
+        made.carry(named(name), 0.0)
+    hands.at_rest.add("quiet")
+    made.carry(named("quiet"), 1.0)
+    made.forget([ServiceKey("vision", n) for n in ("a", "b", "c", "quiet")])
+    hands.slow["a"].set()
+    hands.slow["b"].set()
+    await made.idle()
+    assert hands.begun == ["a", "b", "c"]
 
 
 async def test_what_is_at_rest_costs_no_task() -> None:
