@@ -118,6 +118,8 @@ def run_command(
     )
     for other in ("kopf", "aiohttp.access"):  # the latter tells of each probe
         logging.getLogger(other).setLevel(logging.WARNING)
+    # It warns that the signals are not its own, which is meant so.
+    logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)
     settings = Settings(
         images=Images(
             triton=triton_image,

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import signal
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ from conch.clients.lease_thread import LeaseThread
 from conch.clients.prometheus import Prometheus
 from conch.clients.resources import CHILDREN
 from conch.handlers.watches import registry_of, watched
+from conch.handlers.watching import keep_watching
 from conch.reconcile.feed import keep_listing, keep_measuring, relist
 from conch.reconcile.loop import Reconciler
 from conch.reconcile.settings import Settings
@@ -26,7 +28,9 @@ logger = logging.getLogger(__name__)
 
 CRD_RETRY_S = 1.0
 EXIT_TIMEOUT_S = 2.0
-SETTLED_S = 0.1
+SETTLED_S = 3.0
+"""So long after watches were begun anew, a list tells what they missed; the next regular one tells
+what took longer."""
 LISTS_AT_ONCE = 3
 """Enough to keep the API server busy, and few enough to hold little of them in memory."""
 
@@ -93,16 +97,10 @@ async def _serve(
     reconciler = Reconciler(cluster.fenced(lease), Store(), settings, SystemClock())
     if endpoints.metrics_port is not None:
         start_http_server(endpoints.metrics_port, registry=reconciler.exposition.registry)
-    stop = asyncio.Event()
-    watching: asyncio.Future[Any] = asyncio.ensure_future(
-        kopf.operator(
-            registry=registry_of(reconciler, on_start=lambda: _hear(stop)),
-            standalone=True,
-            clusterwide=True,
-            liveness_endpoint=endpoints.health,
-        )
-    )
-    leading: asyncio.Future[Any] = asyncio.ensure_future(_lead(cluster, lease, reconciler))
+    stop, missed = asyncio.Event(), asyncio.Event()
+    _hear(stop)
+    watching: asyncio.Future[Any] = asyncio.ensure_future(_watch(reconciler, endpoints, missed))
+    leading: asyncio.Future[Any] = asyncio.ensure_future(_lead(cluster, lease, reconciler, missed))
     stopping: asyncio.Future[Any] = asyncio.ensure_future(stop.wait())
     done, _ = await asyncio.wait((watching, leading, stopping), return_when="FIRST_COMPLETED")
     for task in (leading, stopping):
@@ -116,16 +114,34 @@ async def _serve(
 
 
 def _hear(stop: asyncio.Event) -> None:
-    """Take the signals over from kopf, which would wait 5 s for the leader to end by itself.
-
-    kopf takes them for itself once more after its start-up handlers: hence a moment later.
-    """
+    """Take the signals; kopf leaves them alone on a thread of its own."""
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.call_later(SETTLED_S, loop.add_signal_handler, number, stop.set)
+        loop.add_signal_handler(number, stop.set)
 
 
-async def _lead(cluster: Cluster, lease: LeaseThread, reconciler: Reconciler) -> None:
+async def _watch(reconciler: Reconciler, endpoints: Endpoints, missed: asyncio.Event) -> None:
+    """Feed the reconciler by watches; ``missed`` is set when something may not have been heard."""
+    registry = registry_of(reconciler)
+    loop = asyncio.get_running_loop()
+
+    def operate() -> Coroutine[Any, Any, None]:
+        return kopf.operator(
+            registry=registry,
+            standalone=True,
+            clusterwide=True,
+            liveness_endpoint=endpoints.health,
+        )
+
+    def again() -> None:
+        loop.call_later(SETTLED_S, missed.set)
+
+    await keep_watching(operate, SystemClock(), again=again)
+
+
+async def _lead(
+    cluster: Cluster, lease: LeaseThread, reconciler: Reconciler, missed: asyncio.Event
+) -> None:
     """Wait for the lease, see the whole cluster afresh, then decide until it is lost.
 
     Who waits watches already: what the list brings is then mostly known.
@@ -137,11 +153,12 @@ async def _lead(cluster: Cluster, lease: LeaseThread, reconciler: Reconciler) ->
     async with asyncio.TaskGroup() as group:
         group.create_task(lease.keep())
         await _first_list(cluster, reconciler, kinds)
-        group.create_task(keep_listing(cluster, reconciler, kinds, every=settings.relist_seconds))
+        every = settings.relist_seconds
+        group.create_task(keep_listing(cluster, reconciler, kinds, every=every, sooner=missed))
         if source is not None:
             clock = SystemClock()
-            every = settings.tick_seconds
-            group.create_task(keep_measuring(source, reconciler, clock, every=every))
+            tick = settings.tick_seconds
+            group.create_task(keep_measuring(source, reconciler, clock, every=tick))
         else:
             reconciler.measured({}, fault="no Prometheus is set: give the operator its URL")
         group.create_task(reconciler.run())

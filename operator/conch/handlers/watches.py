@@ -1,10 +1,10 @@
 """kopf's decorators; each body is one call.
 
-Only ``on.event``: other handlers would write an annotation to every object. All are coroutines,
-since kopf runs plain functions in threads, where the store may not be touched.
+Only ``on.event``: other handlers would write an annotation to every object. kopf runs on a thread of
+its own, where the store may not be touched: what it hears is handed over to the loop that decides.
 """
 
-from collections.abc import Callable
+import asyncio
 from typing import Any
 
 import kopf
@@ -34,31 +34,40 @@ def watched(settings: Settings) -> tuple[str, ...]:
     return (*WATCHED, "PersistentVolume") if volumes else WATCHED
 
 
-def registry_of(reconciler: Reconciler, *, on_start: Callable[[], None]) -> kopf.OperatorRegistry:
-    """Return the handlers that feed a reconciler; ``on_start`` is called once kopf has begun."""
-    registry = kopf.OperatorRegistry()
+def registry_of(reconciler: Reconciler) -> kopf.OperatorRegistry:
+    """Return the handlers that feed a reconciler; call it on the event loop that decides."""
+    registry, home = kopf.OperatorRegistry(), asyncio.get_running_loop()
     for kind in watched(reconciler.settings):
-        _watch(registry, reconciler, kind)
+        _watch(registry, reconciler, kind, home)
     kopf.on.login(registry=registry)(_login)
 
     @kopf.on.startup(registry=registry)
     async def start(settings: kopf.OperatorSettings, **_: Any) -> None:
         _configure(settings)
-        on_start()
+
+    async def count() -> int:
+        return reconciler.ticks
 
     @kopf.on.probe(id="ticks", registry=registry)
     async def ticks(**_: Any) -> int:
-        return reconciler.ticks
+        # Asked there, so that a loop that hangs does not pass for alive.
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(count(), home))
 
     return registry
 
 
-def _watch(registry: kopf.OperatorRegistry, reconciler: Reconciler, kind: str) -> None:
+def _watch(
+    registry: kopf.OperatorRegistry,
+    reconciler: Reconciler,
+    kind: str,
+    home: asyncio.AbstractEventLoop,
+) -> None:
     resource = RESOURCES[kind]
 
     @kopf.on.event(resource.group, resource.version, resource.plural, registry=registry)
     async def handle(event: kopf.RawEvent, **_: Any) -> None:
-        reconciler.observe(kind, event["type"], dict(event["object"]))
+        seen = event["type"], dict(event["object"])
+        home.call_soon_threadsafe(reconciler.observe, kind, *seen)
 
 
 def _login(**kwargs: Any) -> kopf.ConnectionInfo | None:

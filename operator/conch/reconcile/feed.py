@@ -1,6 +1,7 @@
 """What keeps the store and the signals current besides watches: regular lists and queries."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Iterable, Mapping
 
@@ -42,11 +43,18 @@ async def relist(cluster: Cluster, store: Store, kinds: Iterable[str]) -> bool:
 
 
 async def keep_listing(
-    cluster: Cluster, reconciler: Reconciler, kinds: tuple[str, ...], *, every: float
+    cluster: Cluster,
+    reconciler: Reconciler,
+    kinds: tuple[str, ...],
+    *,
+    every: float,
+    sooner: asyncio.Event,
 ) -> None:
-    """List all kinds every so many seconds, for ever."""
+    """List all kinds every so many seconds, and when ``sooner`` is set, for ever."""
     while True:
-        await asyncio.sleep(every)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(sooner.wait(), every)
+        sooner.clear()
         try:
             if await relist(cluster, reconciler.store, kinds):
                 reconciler.wake()
