@@ -127,7 +127,7 @@ def measure_conch(folder: Path, services: int, rest: float, console: Console) ->
     pods = Pods("digits")
     with (
         simulated(folder / "plane") as cluster,
-        cluster.client.watching("/api/v1/pods", pods.see),
+        cluster.client.watching("/api/v1/pods", pods.see, resumes=True),
         prometheus(programs / "prometheus", folder / "prometheus", pods) as url,
     ):
         furnish(cluster, services)
@@ -161,7 +161,7 @@ def apply_all(kind: Kind, cluster: Cluster, count: int, console: Console) -> Arr
     arrivals = Arrivals(kind.there)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with (
-        cluster.client.watching(kind.path, arrivals.see),
+        cluster.client.watching(kind.path, arrivals.see, resumes=True),
         _clients(cluster.kubeconfig) as clients,
         Progress(*columns, TimeElapsedColumn(), console=console) as progress,
         ThreadPoolExecutor(CALLERS) as callers,
@@ -275,8 +275,8 @@ def at_rest(client: Client, seconds: float, console: Console) -> Figures:
     }
 
 
-def settle(client: Client, quiet: float = 10.0) -> None:
-    """Return once no write came for some seconds."""
+def settle(client: Client, quiet: float = 65.0) -> None:
+    """Return once no write came for longer than words of conditions stay as they are."""
     deadline, last, since = time.monotonic() + PATIENCE_S, writes(client), time.monotonic()
     while time.monotonic() - since < quiet and time.monotonic() < deadline:
         time.sleep(1)

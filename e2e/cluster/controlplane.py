@@ -22,6 +22,8 @@ from e2e.cluster.ports import LOOPBACK, free_ports
 from e2e.cluster.processes import Command, Supervisor, wait_until
 
 # The default of 20 requests a second makes 1,000 Deployments take minutes.
+_FRUGAL = {"GOGC": "400"}
+"""Cores are scarcer than memory where a whole control plane shares a machine with what it runs."""
 _RATES = ("--kube-api-qps=500", "--kube-api-burst=1000")
 _KWOK_STAGES = ("node/fast", "node/heartbeat-with-lease", "pod/fast")
 
@@ -173,7 +175,7 @@ class Plan:
 
     def _command(self, program: str, flags: list[str], inputs: tuple[Path, ...] = ()) -> Command:
         path = (self.bin / program).resolve()
-        return Command(program, (str(path), *flags), inputs)
+        return Command(program, (str(path), *flags), inputs, env=_FRUGAL)
 
     def _kubeconfig(self, identity: Identity) -> Path:
         return self.directory / f"{identity.file}.kubeconfig"

@@ -17,7 +17,7 @@ from conch.provisioning.replica_set import replica_set
 from conch.provisioning.service_account import service_account
 from conch.reconcile.store import Store
 from conch.reconcile.views import pod_view, seconds_of
-from conch.reconcile.writer import Writer
+from conch.reconcile.writer import Writer, size_of
 from tests.kit.client import Object
 from tests.kit.control_plane import Cluster
 from tests.kit.rendering import OWNER, POOL, SERVICE, example
@@ -182,15 +182,39 @@ class TestEnsuring:
         desk.writer = Writer(desk.writer._cluster, Store())
         assert await desk.writer.ensure(desk.service()) is False
 
-    async def test_replicas_are_not_lowered_over_a_newer_state(self, desk: Desk) -> None:
+    @pytest.mark.parametrize("how", ["ensure", "ensure_set"])
+    async def test_replicas_are_not_lowered_over_a_newer_state(self, desk: Desk, how: str) -> None:
         await desk.writer.ensure(desk.replica_set(3))
         name = desk.replica_set(3)["metadata"]["name"]
         status = {"status": {"replicas": 3, "readyReplicas": 2, "observedGeneration": 1}}
         desk.cluster.client.merge(desk.path("replicasets", f"{name}/status"), status)
         with pytest.raises(ClusterError) as refused:
-            await desk.writer.ensure(desk.replica_set(2), guarded=True)
+            await getattr(desk.writer, how)(desk.replica_set(2), guarded=True)
         assert refused.value.status == 409
         assert desk.live("replicasets", name)["spec"]["replicas"] == 3
+
+    async def test_size_and_gate_alone_are_patched_and_all_else_is_applied(
+        self, desk: Desk
+    ) -> None:
+        name = desk.replica_set(1)["metadata"]["name"]
+        assert await desk.writer.ensure_set(desk.replica_set(1, gated=True))
+        for wish in (desk.replica_set(1), desk.replica_set(2, gated=True), desk.replica_set(3)):
+            assert await desk.writer.ensure_set(wish)
+            assert not await desk.writer.ensure_set(wish)
+            live = desk.live("replicasets", name)
+            assert size_of(live) == size_of(wish)
+            managers = [m for m in live["metadata"]["managedFields"] if m["manager"] == "conch"]
+            assert [m["operation"] for m in managers] == ["Update"]
+        # What Conch leaves out of a template goes, whichever way it came there.
+        more = desk.replica_set(3, gated=True)
+        annotations = more["spec"]["template"]["metadata"].setdefault("annotations", {})
+        annotations["more"] = "of it"
+        assert await desk.writer.ensure_set(more)
+        assert await desk.writer.ensure_set(desk.replica_set(4, gated=True))
+        assert await desk.writer.ensure_set(desk.replica_set(4))
+        live = desk.live("replicasets", name)
+        assert size_of(live) == (4, False)
+        assert "more" not in live["spec"]["template"]["metadata"].get("annotations", {})
 
     async def test_a_set_of_a_revision_that_is_gone_can_be_resized(self, desk: Desk) -> None:
         await desk.writer.ensure(desk.replica_set(2))

@@ -118,16 +118,21 @@ class Client:
         return found
 
     @contextlib.contextmanager
-    def watching(self, path: str, see: Callable[[str, Object], None]) -> Iterator["Watch"]:
+    def watching(
+        self, path: str, see: Callable[[str, Object], None], *, resumes: bool = False
+    ) -> Iterator["Watch"]:
         """Call ``see`` with the type and object of each event at ``path`` while the body runs.
 
         It runs on a thread of its own, from the state at the start on. What ``see`` raises, or
-        that the watch ended early, is raised at the end of the body.
+        that the watch ended early, is raised at the end of the body; one that ``resumes`` goes on
+        where it ended, as on a busy machine the API server drops those who read too slowly.
         """
-        start = self.get(path)["metadata"]["resourceVersion"]
-        url = f"{self._server}{path}?watch=true&resourceVersion={start}&timeoutSeconds=3000"
-        answer = self._session.get(url, stream=True, timeout=(_TIMEOUT, None))
-        watch = Watch(answer, see)
+
+        def opened(version: str) -> requests.Response:
+            url = f"{self._server}{path}?watch=true&resourceVersion={version}&timeoutSeconds=3000"
+            return self._session.get(url, stream=True, timeout=(_TIMEOUT, None))
+
+        watch = Watch(opened, self.get(path)["metadata"]["resourceVersion"], see, resumes=resumes)
         watch.start()
         try:
             yield watch
@@ -138,15 +143,24 @@ class Client:
 
 
 class Watch(threading.Thread):
-    """Reads one watch's answer."""
+    """Reads a watch's answer; begins once it was opened."""
 
-    def __init__(self, answer: requests.Response, see: Callable[[str, Object], None]) -> None:
+    def __init__(
+        self,
+        opened: Callable[[str], requests.Response],
+        version: str,
+        see: Callable[[str, Object], None],
+        *,
+        resumes: bool,
+    ) -> None:
         super().__init__(name="test-watch", daemon=True)
         self.error: BaseException | None = None
-        self._answer = answer
+        self._opened = opened
+        self._version = version
         self._see = see
+        self._resumes = resumes
         self._stopped = False
-        self._ended = RuntimeError("the watch ended before the test did")
+        self._answer = opened(version)
 
     @property
     def ended(self) -> bool:
@@ -156,13 +170,21 @@ class Watch(threading.Thread):
     def run(self) -> None:
         """Hand on event by event until the answer ends."""
         try:
-            for line in self._answer.iter_lines(chunk_size=None):  # type: ignore[call-overload]  # as they come
-                event = json.loads(line)
-                self._see(event["type"], event["object"])
-        except BaseException as error:  # noqa: BLE001 -- handed to the test's own thread
-            self.error = None if self._stopped else error
-        else:
-            self.error = None if self._stopped else self._ended
+            while self._read() and self._resumes and not self._stopped:
+                self._answer = self._opened(self._version)
+            error: BaseException = RuntimeError("the watch ended before the test did")
+        except BaseException as raised:  # noqa: BLE001 -- handed to the test's own thread
+            error = raised
+        self.error = None if self._stopped else error
+
+    def _read(self) -> bool:
+        """Read to the end of one answer; tell whether there was anything."""
+        before = self._version
+        for line in self._answer.iter_lines(chunk_size=None):  # type: ignore[call-overload]  # as they come
+            event = json.loads(line)
+            self._version = event["object"]["metadata"].get("resourceVersion", self._version)
+            self._see(event["type"], event["object"])
+        return self._version != before
 
     def stop(self) -> None:
         """End it; returns once the thread has ended."""

@@ -159,7 +159,8 @@ class Storm(Rule):
 
 
 _OF_WRITES = (Answer(409), Answer(429, retry_after=1), Answer(500), Answer(503), Cut(), LOST)
-_OF_WATCHES = (Answer(410), WatchError(410), Answer(429, retry_after=1), Answer(500), Cut())
+# That a version is too old is said within a watch, not instead of one.
+_OF_WATCHES = (WatchError(410), Answer(429, retry_after=1), Answer(500), Cut())
 _OF_READS = (Answer(429, retry_after=1), Answer(500), Answer(504), Delay(0.5), Cut())
 
 

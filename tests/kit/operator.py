@@ -59,6 +59,7 @@ class Invocation:
             "HOME": str(self.log.parent),
             "PYTHONPATH": str(ROOT / "operator"),
             "PYTHONUNBUFFERED": "1",
+            "MALLOC_ARENA_MAX": "1",  # as the chart sets it
         }
 
 

@@ -6,9 +6,11 @@ Tests use a real API server instead of a fake.
 import asyncio
 import os
 from collections import Counter
-from collections.abc import Awaitable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from kubernetes.aio import client, config
@@ -98,11 +100,13 @@ class Cluster:
         selector: str | None = None,
         fields: str | None = None,
         namespace: str | None = None,
+        kept: Callable[[Object], Object] = lambda body: body,
     ) -> list[Object]:
         """Return all objects of a kind, in pages, as the API server has them now.
 
         Those of one namespace, or that match a selector of labels or fields, where one is given.
-        Pages that expire before all are read are read again from the first one.
+        Pages that expire before all are read are read again from the first one. Of each object
+        only what ``kept`` returns is held, so that a long list takes little memory.
         """
         known = RESOURCES[kind]
         items: list[Object] = []
@@ -128,9 +132,8 @@ class Cluster:
                     raise
                 items, token = [], None
                 continue
-            items += [
-                {"apiVersion": known.api_version, "kind": kind, **item} for item in page["items"]
-            ]
+            head = {"apiVersion": known.api_version, "kind": kind}
+            items += [kept({**head, **item}) for item in page["items"]]
             token = page["metadata"].get("continue")
             if not token:
                 return items
@@ -307,11 +310,21 @@ async def connect(kubeconfig: str | None = None, context: str | None = None) -> 
     """
     configuration = client.Configuration()
     configuration.retries = 1
-    configuration.client_session_kwargs = {"request_class": FencedRequest}
+    # aiohttp would look for a proxy and for ~/.netrc anew with each request, on another thread.
+    configuration.client_session_kwargs = {"request_class": FencedRequest, "trust_env": False}
     if kubeconfig is None and "KUBERNETES_SERVICE_HOST" in os.environ:
         config.load_incluster_config(client_configuration=configuration)
     else:
         await config.load_kube_config(
             kubeconfig, context=context, client_configuration=configuration
         )
+    configuration.proxy = configuration.proxy or _proxy_for(configuration.host)
     return Cluster(client.ApiClient(configuration))
+
+
+def _proxy_for(server: str) -> str | None:
+    """Return the proxy that HTTPS_PROXY, HTTP_PROXY and NO_PROXY ask for, if any."""
+    url = urlsplit(server)
+    if url.hostname is None or proxy_bypass(url.hostname):
+        return None
+    return getproxies().get(url.scheme)

@@ -134,6 +134,13 @@ def book_admitted(
             ledger.book(pod.pinned, shapes[pod.pool].need)
 
 
+def all_placed(service: Service) -> bool:
+    """Tell whether no replica of a service needs a node: planning it books nothing."""
+    pods = [p for p in service.pods if not p.deleting]
+    placed = all(p.node is not None and not p.lost and not p.stranded for p in pods)
+    return placed and sum(s.replicas for s in service.sets) <= len(pods)
+
+
 def _elsewhere(run: _Pass, wanted: int, targets: Mapping[str, int]) -> dict[str, int]:
     """Return the targets of pools that the service may no longer use.
 

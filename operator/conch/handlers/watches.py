@@ -102,6 +102,8 @@ def _configure(settings: kopf.OperatorSettings) -> None:
     settings.watching.reconnect_backoff = 0.5
     settings.networking.request_timeout = 30
     settings.networking.error_backoffs = [0.5, 1, 2, 4, 8]
-    settings.queueing.worker_limit = 50
-    settings.queueing.idle_timeout = 5
+    # A worker an object, which only hands over. One that stayed would take a place from others:
+    # with a limit, no more objects are heard of a second than places fall free.
+    settings.queueing.worker_limit = None
+    settings.queueing.idle_timeout = 0.2
     settings.queueing.exit_timeout = 1

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from posixpath import normpath
 from urllib.parse import unquote, urlsplit
 
@@ -50,6 +51,7 @@ def location(source: Source) -> Location:
     return _from_uri(source.uri or "")
 
 
+@lru_cache(maxsize=4096)
 def _from_uri(uri: str) -> Location:
     scheme = uri.partition("://")[0]
     if scheme in READERS:

@@ -23,6 +23,7 @@ from conch.reconcile.telling import Teller
 logger = logging.getLogger(__name__)
 
 FIRST_RETRY_S, LONGEST_RETRY_S = 0.25, 60.0
+LONG_LINE = 4
 TELLING_TRIES = 3
 """A conflict of versions means that a newer state is on its way; only one that stays is told."""
 
@@ -113,14 +114,17 @@ class Carrier:
         if self._ended is not None:
             raise self._ended
 
-    def carry(self, outcome: Outcome, now: float) -> None:
-        """Take on an outcome, unless there is nothing to do or an earlier one is under way.
+    def carry(self, outcome: Outcome, now: float) -> bool:
+        """Take on an outcome; tell whether anything is to be done for its service.
 
-        It takes the place of what waits for the same service. ``now`` is in seconds since the epoch.
+        It replaces what waits for the same service, and waits behind what was taken on before it
+        in this tick. Where an earlier one is under way it is left out: its end asks for another
+        tick. ``now`` is in seconds since the epoch.
         """
         key = outcome.facts.key
+        self._waiting.pop(key, None)
         if key in self._running:
-            return
+            return True
         if outcome.paused:
             self._retries.pop(key, None)  # it is not tried again, so nothing is due
         acts = not outcome.paused and self._due(outcome.facts)
@@ -128,13 +132,17 @@ class Carrier:
             told = self._teller.told(outcome, now)
             if told is not None:
                 self._figures[key] = told
-                self._waiting.pop(key, None)
-                return
+                return False
         self._waiting[key] = _Job(outcome, now, acts)
-        self._begin()
+        return True
 
-    def _begin(self) -> None:
-        """Begin what waits longest, as far as writers are free."""
+    @property
+    def backlog(self) -> bool:
+        """Whether more waits than writers can begin soon."""
+        return len(self._waiting) > LONG_LINE * self._concurrency
+
+    def begin(self) -> None:
+        """Begin what comes first in line, as far as writers are free."""
         while self._waiting and len(self._running) < self._concurrency:
             key = next(iter(self._waiting))
             job = self._waiting.pop(key)
@@ -158,7 +166,7 @@ class Carrier:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._ended = error
             self._waiting.clear()
-        self._begin()
+        self.begin()
         self._wake()
 
     async def _run(self, job: _Job) -> None:

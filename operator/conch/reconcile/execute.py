@@ -91,10 +91,17 @@ class Executor:
         serving = facts.snapshots.get(plan.serving_revision or "")
         if serving is not None:
             for child in service_children(serving, owner=facts.owner):
-                # A budget over no pods is nothing but events of its controller.
-                if child["kind"] != "PodDisruptionBudget" or facts.service.pods:
+                if child["kind"] != "PodDisruptionBudget" or self._budgets(facts):
                     wrote |= await self._writer.ensure(child)
         return await self._drop_budget(facts) or wrote
+
+    def _budgets(self, facts: ServiceFacts) -> bool:
+        """Tell whether a budget has anything to protect, or is there already.
+
+        One over pods that don't answer is nothing but work for its controller.
+        """
+        there = self._store.get("PodDisruptionBudget", facts.key.name, facts.key.namespace)
+        return there is not None or any(p.ready for p in facts.service.pods)
 
     def _binds(self, child: Object, siblings: Sequence[Object]) -> bool:
         """Tell whether a claim would be bound at once; it is made as soon as it would.
@@ -141,7 +148,7 @@ class Executor:
             owner=facts.owner,
         )
         lowers = live is not None and wish.replicas < live["spec"].get("replicas", 0)
-        return await self._writer.ensure(body, guarded=lowers)
+        return await self._writer.ensure_set(body, guarded=lowers)
 
     def _live_set(self, facts: ServiceFacts, wish: SetPlan) -> Object | None:
         name = replica_set_name(facts.key.name, wish.revision, wish.pool)

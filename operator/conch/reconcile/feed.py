@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import logging
 from collections.abc import Iterable, Mapping
 
@@ -38,7 +39,9 @@ async def relist(cluster: Cluster, store: Store, kinds: Iterable[str]) -> bool:
     for kind in kinds:
         before = store.before_list(kind)
         selector = _SELECTOR if kind in OWN_ONLY else None
-        changed |= store.after_list(kind, before, await cluster.list(kind, selector=selector))
+        kept = functools.partial(store.kept, kind)
+        items = await cluster.list(kind, selector=selector, kept=kept)
+        changed |= store.after_list(kind, before, items)
     return changed
 
 

@@ -31,6 +31,7 @@ from conch.reconcile.gather import (
 from conch.reconcile.node_cache import NodeCaches, is_cache_volume
 from conch.reconcile.profiles import Profiles
 from conch.reconcile.resolve import Fault
+from conch.reconcile.resting import Resting
 from conch.reconcile.scaling import Measurement, load_of
 from conch.reconcile.settings import Settings
 from conch.reconcile.status import Outcome
@@ -46,6 +47,8 @@ DEBOUNCE_S = 0.05
 REST_PER_TICK = 4.0
 """Between two ticks at least so many times what the last one took: large fleets leave the
 process time to write, watch and answer."""
+LONG_REST_S = 2.0
+"""At least so long where many services wait for a writer: another decision would speed up none."""
 
 
 @dataclass
@@ -77,6 +80,7 @@ class Reconciler:
         )
         self._gatherer = Gatherer(self.store, self.settings)
         self._profiles = Profiles(self.store)
+        self._resting = Resting(self.settings.tick_seconds)
         self._measurement = Measurement({})
         self._measured_at = 0.0
         self._wake = asyncio.Event()
@@ -111,7 +115,8 @@ class Reconciler:
                 except TimeoutError:
                     pass
                 else:
-                    await asyncio.sleep(max(DEBOUNCE_S, REST_PER_TICK * self._took))
+                    least = LONG_REST_S if self._carrier.backlog else DEBOUNCE_S
+                    await asyncio.sleep(max(least, REST_PER_TICK * self._took))
                 self._wake.clear()
                 delay = self._safe_tick()
         finally:
@@ -144,7 +149,9 @@ class Reconciler:
             fleet = self._gatherer.gather()
             outcomes = self._decide(fleet, now)
             for outcome in outcomes:
-                self._carrier.carry(outcome, now)
+                busy = self._carrier.carry(outcome, now)
+                self._resting.note(outcome, self._measured_at, started, busy=busy)
+            self._carrier.begin()
         if self._others is None or self._others.done():
             self._others = asyncio.create_task(self._tell_others(fleet, now))
         self._forget(fleet)
@@ -157,12 +164,15 @@ class Reconciler:
         return max(0.05, min([self.settings.tick_seconds, *waits]))
 
     def _decide(self, fleet: FleetFacts, now: float) -> list[Outcome]:
-        """Plan each service, the most urgent first: earlier ones book what later ones can't have."""
+        """Plan each service, the most urgent first: earlier ones book what later ones can't have.
+
+        Among equals the older one comes first, and one that has ReplicaSets already.
+        """
         ledger = Ledger()
         services = [self._as_under_way(facts) for facts in fleet.services]
         for facts in services:
             replicas.book_admitted(facts.service, facts.pools, facts.shapes, ledger)
-        urgent_first = sorted(services, key=lambda f: (-f.spec.priority, f.key))
+        urgent_first = sorted(services, key=_urgency)
         return [self._guarded(facts, fleet, ledger, now) for facts in urgent_first]
 
     def _as_under_way(self, facts: ServiceFacts) -> ServiceFacts:
@@ -182,7 +192,8 @@ class Reconciler:
     ) -> Outcome:
         """Decide on one service; a defect stops this service's changes only, and says so on it."""
         try:
-            return self._outcome(facts, fleet, ledger, now)
+            known = self._resting.outcome(facts, self._measured_at, self.clock.monotonic())
+            return known or self._outcome(facts, fleet, ledger, now)
         except Exception as error:
             logger.exception("%s: not decided on", facts.key)
             still = replicas.Plan(serving_revision=facts.service.serving_revision)
@@ -277,6 +288,13 @@ class Reconciler:
         for key in self._scaling.keys() - keys:
             del self._scaling[key]
         self._carrier.forget(keys)
+        self._resting.forget(keys)
+
+
+def _urgency(facts: ServiceFacts) -> tuple[int, str, bool, ServiceKey]:
+    """Return what the services of one tick are ordered by, the first to be served first."""
+    created: str = facts.body["metadata"]["creationTimestamp"]
+    return -facts.spec.priority, created, not facts.service.sets, facts.key
 
 
 def _wanted(facts: ServiceFacts, decision: ScalingDecision) -> int:

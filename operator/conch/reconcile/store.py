@@ -72,6 +72,13 @@ class Store:
         while len(self._deleted) > most:
             del self._deleted[next(iter(self._deleted))]
 
+    def kept(self, kind: str, body: Object) -> Object:
+        """Return an object as it is kept here: the known one where it is of the same version."""
+        known, version = self.twin(kind, body), body["metadata"].get("resourceVersion")
+        if version and known is not None and known["metadata"].get("resourceVersion") == version:
+            return known
+        return _slim(body)
+
     def before_list(self, kind: str) -> dict[ObjectKey, str]:
         """Return keys and UIDs known now; give them to ``after_list`` with the list's items."""
         return {k: o["metadata"]["uid"] for k, o in self._kinds.get(kind, {}).items()}

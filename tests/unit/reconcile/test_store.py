@@ -93,6 +93,16 @@ def test_a_list_that_says_nothing_new_changes_nothing() -> None:
     assert not store.after_list("Pod", store.before_list("Pod"), [pod(version=3)])
 
 
+def test_of_a_list_only_what_is_news_is_held_beside_what_is_known() -> None:
+    store = Store()
+    store.put("Pod", pod(version=3))
+    (there,) = store.all("Pod")
+    assert store.kept("Pod", pod(version=3)) is there
+    newer = store.kept("Pod", bodies.pod("p", metadata={"managedFields": [{"manager": "x"}]}))
+    assert "managedFields" not in newer["metadata"]
+    assert newer["spec"]["nodeName"] == "n1"
+
+
 def test_objects_come_in_one_order() -> None:
     store = Store()
     for name in ("b", "c", "a"):

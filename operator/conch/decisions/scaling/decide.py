@@ -14,6 +14,9 @@ from conch.decisions.scaling.pressure import helps
 from conch.decisions.scaling.state import ScalingState
 from conch.decisions.scaling.window import full, highest, watched, wished
 
+FEWEST_SAMPLES = 3
+"""Of less load, before anything goes down."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Need:
@@ -113,7 +116,7 @@ def _remembered(
     """Return the state after ``need``; only what can be had becomes a wish to stand by."""
     wish = min(load.bounded(need.replicas), load.within_reach)
     grown_at = now if need.reactive and wish > load.held else state.grown_at
-    window, length = state.window, _down_window(load)
+    window, length = state.window, _down_window(load, state, now)
     if _sound(state) or wish >= load.held:
         window = wished(window, now, wish, length=length)
     if seen.complete:
@@ -132,7 +135,7 @@ def _sound(state: ScalingState) -> bool:
 
 def _kept(load: ServiceLoad, state: ScalingState, seen: View, now: float) -> int:
     """Return how many replicas the past and the gaps in what is known tell to keep."""
-    length = _down_window(load)
+    length = _down_window(load, state, now)
     past = highest(state.window, now, length)
     judged = seen.complete and _sound(state) and full(state.window, now, length)
     return past if judged else max(past, load.held)
@@ -196,5 +199,11 @@ def _load_seconds(load: ServiceLoad) -> float:
     return max(1.0, load.load_seconds)
 
 
-def _down_window(load: ServiceLoad) -> float:
-    return max(load.scale_down_window, 2 * _load_seconds(load))
+def _down_window(load: ServiceLoad, state: ScalingState, now: float) -> float:
+    """Return over how many seconds less must be wished for: not over fewer than three samples.
+
+    So what one odd sample says does not outlast it, however late the next one comes.
+    """
+    times = [s.time for s in state.samples[-2:]] or [now]
+    apart = max(now - times[-1], times[-1] - times[0])
+    return max(load.scale_down_window, 2 * _load_seconds(load), FEWEST_SAMPLES * apart)

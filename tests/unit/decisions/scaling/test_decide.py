@@ -380,3 +380,22 @@ def test_a_clock_that_goes_back_only_waits() -> None:
 def test_signals_without_pods_are_no_data() -> None:
     load = ServiceLoad(pools=(PoolLoad("a", A100, 2, 0, 0, Signals()),), maximum=4)
     assert decide(load, ScalingState(), 0.0).reason == Reason.NO_METRICS
+
+
+def test_one_odd_sample_moves_nothing_however_late_the_next_one_comes() -> None:
+    tale = story(ready=3, scale_down_window=10.0, load_seconds=1.0, window=10.0)
+    assert set(tale.run(20, 120)) == {3}
+    odd = signals(0.0, pods=3)
+    for age in range(0, 55, 5):
+        tale.now += 5
+        pool = PoolLoad(
+            "a100",
+            A100,
+            ready=3,
+            starting=0,
+            room=1,
+            signals=replace(odd, age=float(age), age_oldest=float(age)),
+        )
+        decision = decide(replace(tale.load, pools=(pool,)), tale.state, tale.now)
+        tale.state = decision.state
+        assert decision.replicas == 3
