@@ -14,6 +14,8 @@ from tests.kit.normalise import state
 from tests.kit.operator import Operator
 from tests.kit.proxy import FaultProxy
 
+EVENTUALLY_S = 20.0
+"""On a busy machine the status of a pool may follow the last pod so much later."""
 State = dict[str, list[Object]]
 CONCH = f"/apis/{GROUP}/v1alpha1"
 QUIET_S = 1.2
@@ -77,9 +79,16 @@ class Scenario:
     poll_s: float = 0.05
     watcher: PodsInUse = field(default_factory=PodsInUse)
 
-    def run(self, life: "Life", *, then: Callable[[], object] = lambda: None) -> Outcome:
+    def run(
+        self,
+        life: "Life",
+        *,
+        then: Callable[[], object] = lambda: None,
+        like: Outcome | None = None,
+    ) -> Outcome:
         """Live it and return how it ended; ``then`` is called before the rest.
 
+        Where it should end ``like`` another, it is given some seconds more to do so.
         AssertionError when a step does not get done.
         """
         with self.client.watching(self.pods, self.watcher.see):
@@ -87,10 +96,21 @@ class Scenario:
             then()
             self.rest()
             self.wait(lambda: self.settled(replicas), f"{replicas} replicas after a rest")
-            settled = self.state()
+            settled = self._state_like(like.settled if like else None)
         self.delete()
         self.rest()
-        return Outcome(settled, self.state(), self.watcher.victims)
+        deleted = self._state_like(like.deleted if like else None)
+        return Outcome(settled, deleted, self.watcher.victims)
+
+    def _state_like(self, expected: State | None) -> State:
+        """Return the state once it is as expected, or after some seconds as it is."""
+        deadline = time.monotonic() + EVENTUALLY_S
+        while (found := self.state()) != expected and expected is not None:
+            if time.monotonic() > deadline:
+                break
+            self.operator.revive()
+            time.sleep(0.5)
+        return found
 
     def state(self) -> State:
         """What lasts of the namespace and of its pools."""

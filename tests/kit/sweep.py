@@ -187,7 +187,7 @@ def _die(scenario: Scenario, expected: Outcome, point: Point) -> Death:
     kill = Kill(scenario.operator.kill, after=point.after)
     rule = scenario.proxy.add(match, kill, times=1)
     try:
-        outcome = scenario.run(LIVES[point.life])
+        outcome = scenario.run(LIVES[point.life], like=expected)
     except AssertionError as error:
         faults: tuple[str, ...] = (str(error),)
         scenario.abandon()
@@ -237,7 +237,7 @@ def storm(
             scenario.rest(CALM_S)  # a watch that failed is tried again after 8 s at the latest
 
         try:
-            outcome = scenario.run(LIVES[life], then=calm_down)
+            outcome = scenario.run(LIVES[life], then=calm_down, like=expected[life].outcome)
         except AssertionError as error:
             through.abort()
             clears()

@@ -85,6 +85,7 @@ class Reconciler:
         self._measured_at = 0.0
         self._wake = asyncio.Event()
         self._others: asyncio.Task[None] | None = None
+        self._others_again = False
         self._pools_told = 0.0
 
     def wake(self) -> None:
@@ -152,8 +153,7 @@ class Reconciler:
                 busy = self._carrier.carry(outcome, now)
                 self._resting.note(outcome, self._measured_at, started, busy=busy)
             self._carrier.begin()
-        if self._others is None or self._others.done():
-            self._others = asyncio.create_task(self._tell_others(fleet, now))
+        self._tell_others_soon(fleet, now)
         self._forget(fleet)
         self.exposition.show(self._carrier.figures(), fleet.pools)
         self.ticks += 1
@@ -224,6 +224,15 @@ class Reconciler:
         )
         missing = unknown_pools(facts, fleet)
         return Outcome(facts, plan, decision, missing, error, wanted=wanted)
+
+    def _tell_others_soon(self, fleet: FleetFacts, now: float) -> None:
+        """Begin to tell of all but services; where that is under way, another tick follows it."""
+        if self._others is None or self._others.done():
+            self._others = asyncio.create_task(self._tell_others(fleet, now))
+            self._others_again = False
+        elif not self._others_again:
+            self._others_again = True
+            self._others.add_done_callback(lambda _: self.wake())
 
     async def _tell_others(self, fleet: FleetFacts, now: float) -> None:
         """Write the statuses of pools, models and unreadable services, and sweep volumes."""
