@@ -5,6 +5,8 @@ its own, where the store may not be touched: what it hears is handed over to the
 """
 
 import asyncio
+import threading
+from collections.abc import Callable
 from typing import Any
 
 import kopf
@@ -37,8 +39,9 @@ def watched(settings: Settings) -> tuple[str, ...]:
 def registry_of(reconciler: Reconciler) -> kopf.OperatorRegistry:
     """Return the handlers that feed a reconciler; call it on the event loop that decides."""
     registry, home = kopf.OperatorRegistry(), asyncio.get_running_loop()
+    post = Post(home, reconciler.observe)
     for kind in watched(reconciler.settings):
-        _watch(registry, reconciler, kind, home)
+        _watch(registry, kind, post)
     kopf.on.login(registry=registry)(_login)
 
     @kopf.on.startup(registry=registry)
@@ -56,18 +59,37 @@ def registry_of(reconciler: Reconciler) -> kopf.OperatorRegistry:
     return registry
 
 
-def _watch(
-    registry: kopf.OperatorRegistry,
-    reconciler: Reconciler,
-    kind: str,
-    home: asyncio.AbstractEventLoop,
-) -> None:
+class Post:
+    """Hands over to an event loop what other threads hear: it is woken once for all that waits."""
+
+    def __init__(self, home: asyncio.AbstractEventLoop, take: Callable[..., object]) -> None:
+        """``take`` is called on ``home`` with each letter, in their order."""
+        self._home = home
+        self._take = take
+        self._letters: list[tuple[Any, ...]] = []
+        self._lock = threading.Lock()
+
+    def hand(self, *letter: Any) -> None:
+        """Hand a letter over; any thread may call this."""
+        with self._lock:
+            self._letters.append(letter)
+            first = len(self._letters) == 1
+        if first:
+            self._home.call_soon_threadsafe(self._open)
+
+    def _open(self) -> None:
+        with self._lock:
+            letters, self._letters = self._letters, []
+        for letter in letters:
+            self._home.call_soon(self._take, *letter)
+
+
+def _watch(registry: kopf.OperatorRegistry, kind: str, post: Post) -> None:
     resource = RESOURCES[kind]
 
     @kopf.on.event(resource.group, resource.version, resource.plural, registry=registry)
     async def handle(event: kopf.RawEvent, **_: Any) -> None:
-        seen = event["type"], dict(event["object"])
-        home.call_soon_threadsafe(reconciler.observe, kind, *seen)
+        post.hand(kind, event["type"], dict(event["object"]))
 
 
 def _login(**kwargs: Any) -> kopf.ConnectionInfo | None:

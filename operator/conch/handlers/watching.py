@@ -21,6 +21,8 @@ SHORT_S = 60.0
 TRIES = 5
 """After so many short runs in a row Kubernetes had better start the process anew."""
 FIRST_PAUSE_S = 1.0
+END_S = 2.0
+"""So long may work take to end that is cancelled."""
 
 Work = Callable[[], Coroutine[Any, Any, None]]
 
@@ -85,5 +87,6 @@ async def aside(work: Work) -> None:
     except asyncio.CancelledError:
         with contextlib.suppress(RuntimeError):  # it has just ended by itself
             loop.call_soon_threadsafe(task.cancel)
-        await asyncio.wait((outcome,))
+        # Its thread is no reason for the process to stay.
+        await asyncio.wait((outcome,), timeout=END_S)
         raise

@@ -56,7 +56,8 @@ async def keep_listing(
     """List all kinds every so many seconds, and when ``sooner`` is set, for ever."""
     while True:
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(sooner.wait(), every)
+            async with asyncio.timeout(every):  # wait_for may lose a cancellation
+                await sooner.wait()
         sooner.clear()
         try:
             if await relist(cluster, reconciler.store, kinds):

@@ -112,7 +112,8 @@ class Reconciler:
         try:
             while True:
                 try:
-                    await asyncio.wait_for(self._wake.wait(), delay)
+                    async with asyncio.timeout(delay):  # wait_for may lose a cancellation
+                        await self._wake.wait()
                 except TimeoutError:
                     pass
                 else:

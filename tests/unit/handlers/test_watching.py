@@ -1,6 +1,7 @@
 """kopf's thread: what it begins anew, what it gives up, and what it leaves alone."""
 
 import asyncio
+import contextlib
 import threading
 from unittest.mock import Mock
 
@@ -65,6 +66,24 @@ async def test_what_fails_time_and_again_is_raised(monkeypatch: pytest.MonkeyPat
     watches = Watches(errors=100)
     with pytest.raises(ValueError, match=f"end {TRIES}"):
         await keep_watching(watches.work, SystemClock(), again=list)
+
+
+async def test_what_does_not_end_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watching, "END_S", 0.05)
+    over, going = threading.Event(), threading.Event()
+
+    async def stubborn() -> None:
+        going.set()
+        while not over.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(0.01)
+
+    task = asyncio.create_task(aside(stubborn))
+    assert await asyncio.to_thread(going.wait, 5)
+    task.cancel()
+    await asyncio.wait_for(asyncio.gather(task, return_exceptions=True), 5)
+    assert task.cancelled()
+    over.set()
 
 
 async def test_cancelling_ends_it_even_before_it_has_begun() -> None:
