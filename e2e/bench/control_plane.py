@@ -9,7 +9,7 @@ import re
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -240,7 +240,15 @@ def times(arrivals: Arrivals) -> Figures:
         "seconds_to_ready": round(arrivals.total, 1),
         "apply_to_ready_p50_s": round(quantile(seconds, 0.5), 1),
         "apply_to_ready_p99_s": round(quantile(seconds, 0.99), 1),
+        "deciles_s": deciles(arrivals),
     }
+
+
+def deciles(arrivals: Arrivals) -> list[float]:
+    """Return the seconds from the first apply until a tenth, two tenths, … all were there."""
+    began = min(arrivals.sent.values())
+    passed = sorted(at - began for at in arrivals.ready.values())
+    return [round(passed[-(-len(passed) * tenth // 10) - 1], 1) for tenth in range(1, 11)]
 
 
 def costs(operator: MeasuredOperator, services: int) -> Figures:
@@ -333,8 +341,23 @@ def show(console: Console, figures: Figures, unmet: Iterable[Unmet]) -> None:
     for name, value in figures.items():
         table.add_row(name, str(value))
     console.print(table)
+    plot(console, {k.name: figures_of["deciles_s"] for k, figures_of in _both(figures)})
     for goal in unmet:
         console.print(f"[bold red]Not reached:[/] {goal.goal}: {goal.figure}")
+
+
+def _both(figures: Figures) -> list[tuple[Kind, Figures]]:
+    return [(BARE, figures["bare_deployments"]), (SERVICES, figures)]
+
+
+def plot(console: Console, curves: Mapping[str, Sequence[float]]) -> None:
+    """Print, for each tenth of what was applied, a bar for each curve: seconds until it was there."""
+    longest = max(curve[-1] for curve in curves.values())
+    table = Table("Ready", *(f"{name}, s" for name in curves), box=None)
+    for tenth, row in enumerate(zip(*curves.values(), strict=True), start=1):
+        bars = (f"{'█' * max(1, round(30 * s / longest))} {s:g}" for s in row)
+        table.add_row(f"{tenth * 10} %", *bars)
+    console.print(table)
 
 
 if __name__ == "__main__":

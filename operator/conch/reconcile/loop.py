@@ -209,10 +209,11 @@ class Reconciler:
             still = replicas.Plan(serving_revision=facts.service.serving_revision)
             paused = _paused(facts.body)
             return Outcome(facts, still, None, missing, error=error, paused=paused)
-        age = self.clock.monotonic() - self._measured_at
-        load = load_of(facts, replace(self._measurement, age=age), ledger)
+        # Looked at once: between two looks one scrape would grow younger, and pass for another.
+        moment = self.clock.monotonic()
+        load = load_of(facts, replace(self._measurement, age=moment - self._measured_at), ledger)
         state = self._scaling.get(facts.key) or self._profiles.initial(facts)
-        decision = decide(load, state, self.clock.monotonic())
+        decision = decide(load, state, moment)
         self._scaling[facts.key] = decision.state
         wanted = _wanted(facts, decision)
         plan = replicas.plan(

@@ -1,6 +1,6 @@
 """What the benchmark of a thousand services counts as a write, and which goals it holds up."""
 
-from e2e.bench.control_plane import Figures, count_writes, quantile, unmet_goals
+from e2e.bench.control_plane import Arrivals, Figures, count_writes, deciles, quantile, unmet_goals
 
 PAGE = """\
 # TYPE apiserver_request_total counter
@@ -45,3 +45,11 @@ def test_what_misses_a_goal_is_named_with_its_figure() -> None:
 def test_quantiles_are_values_that_were_seen() -> None:
     assert quantile([1.0, 2.0, 3.0, 4.0], 0.5) == 3.0
     assert quantile([1.0, 2.0], 0.99) == 2.0
+
+
+def test_deciles_count_from_the_first_apply() -> None:
+    names = [f"s{i}" for i in range(20)]
+    sent = dict.fromkeys(names, 100.0)
+    ready = {name: 101.0 + i for i, name in enumerate(names)}
+    arrivals = Arrivals(bool, sent, ready)
+    assert deciles(arrivals) == [2, 4, 6, 8, 10, 12, 14, 16, 18, 20]
