@@ -2,11 +2,19 @@
 
 from hypothesis import settings
 
+from tests.kit.connections import proxy, through
 from tests.kit.control_plane import cluster, namespace
 from tests.kit.report import pytest_terminal_summary
 from tests.kit.sweep import simulated_lane
 
-__all__ = ["cluster", "namespace", "pytest_terminal_summary", "simulated_lane"]
+__all__ = [
+    "cluster",
+    "namespace",
+    "proxy",
+    "pytest_terminal_summary",
+    "simulated_lane",
+    "through",
+]
 
 # How long an example takes says how busy the machine is, not whether the code is right.
 settings.register_profile("conch", deadline=None)

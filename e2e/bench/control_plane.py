@@ -28,7 +28,7 @@ from e2e.bench.simulated_metrics import Pods, prometheus
 from e2e.cluster.artifacts import ensure_binaries
 from e2e.cluster.progress import terminal_reporter
 from tests.kit.client import Client
-from tests.kit.control_plane import Cluster
+from tests.kit.control_plane import Cluster, condition
 from tests.kit.fleet import POOLS, model, model_service, node, simulated
 from tests.kit.operator import Invocation
 
@@ -194,8 +194,7 @@ def _apply_service(client: Client, namespace: str, name: str) -> None:
 
 
 def _ready(body: Object) -> bool:
-    conditions = (body.get("status") or {}).get("conditions") or ()
-    return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+    return bool(condition(body, "Ready").get("status") == "True")
 
 
 SERVICES = Kind("ModelServices", f"{_CONCH}/modelservices", _apply_service, _ready)
@@ -234,7 +233,7 @@ def times(arrivals: Arrivals) -> Figures:
     """Return how long it took until all were there."""
     if not arrivals.ready:
         raise SystemExit("none became Ready; see the operator's log")
-    seconds = sorted(at - arrivals.sent[name] for name, at in arrivals.ready.items())
+    seconds = arrivals.seconds
     return {
         "services_ready": len(seconds),
         "seconds_to_ready": round(arrivals.total, 1),
@@ -341,13 +340,10 @@ def show(console: Console, figures: Figures, unmet: Iterable[Unmet]) -> None:
     for name, value in figures.items():
         table.add_row(name, str(value))
     console.print(table)
-    plot(console, {k.name: figures_of["deciles_s"] for k, figures_of in _both(figures)})
+    alone = figures["bare_deployments"]
+    plot(console, {BARE.name: alone["deciles_s"], SERVICES.name: figures["deciles_s"]})
     for goal in unmet:
         console.print(f"[bold red]Not reached:[/] {goal.goal}: {goal.figure}")
-
-
-def _both(figures: Figures) -> list[tuple[Kind, Figures]]:
-    return [(BARE, figures["bare_deployments"]), (SERVICES, figures)]
 
 
 def plot(console: Console, curves: Mapping[str, Sequence[float]]) -> None:

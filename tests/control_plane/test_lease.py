@@ -2,8 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -30,19 +29,6 @@ class PausedClock(SystemClock):
 @pytest.fixture
 async def direct(cluster: Cluster) -> AsyncIterator[Connection]:
     connection = await connect(str(cluster.kubeconfig))
-    yield connection
-    await connection.close()
-
-
-@pytest.fixture
-def proxy(cluster: Cluster) -> Iterator[FaultProxy]:
-    with FaultProxy.before(cluster.kubeconfig) as made:
-        yield made
-
-
-@pytest.fixture
-async def through(proxy: FaultProxy, tmp_path: Path) -> AsyncIterator[Connection]:
-    connection = await connect(str(proxy.write_kubeconfig(tmp_path / "kubeconfig")))
     yield connection
     await connection.close()
 

@@ -1,6 +1,5 @@
 """The fault proxy before a real API server, used by a real client."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,12 +11,6 @@ from tests.kit.faults import Answer, Cut, on
 from tests.kit.proxy import FaultProxy, wait_for
 
 CONFIG = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}, "data": {"k": "v"}}
-
-
-@pytest.fixture
-def proxy(cluster: Cluster) -> Iterator[FaultProxy]:
-    with FaultProxy.before(cluster.kubeconfig) as running:
-        yield running
 
 
 @pytest.fixture

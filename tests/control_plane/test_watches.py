@@ -4,13 +4,13 @@ Real API server, controllers and scheduler; nodes and pods are simulated.
 """
 
 import urllib.request
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from conch.clients.cluster import GONE, LIST_TRIES, ClusterError, connect
+from conch.clients.cluster import GONE, LIST_TRIES, ClusterError
 from conch.clients.cluster import Cluster as Connection
 from e2e.cluster.ports import free_ports
 from tests.kit.apicalls import Call
@@ -20,19 +20,6 @@ from tests.kit.operator import Invocation, Operator
 from tests.kit.proxy import FaultProxy, wait_for
 from tests.kit.scenario import Scenario
 from tests.kit.sweep import Lane
-
-
-@pytest.fixture
-def proxy(cluster: Cluster) -> Iterator[FaultProxy]:
-    with FaultProxy.before(cluster.kubeconfig) as made:
-        yield made
-
-
-@pytest.fixture
-async def through(proxy: FaultProxy, tmp_path: Path) -> AsyncIterator[Connection]:
-    connection = await connect(str(proxy.write_kubeconfig(tmp_path / "kubeconfig")))
-    yield connection
-    await connection.close()
 
 
 @pytest.fixture

@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 FIRST_RETRY_S, LONGEST_RETRY_S = 0.25, 60.0
 LONG_LINE = 4
+"""Services that wait for each writer: more than it begins soon."""
 TELLING_TRIES = 3
 """A conflict of versions means that a newer state is on its way; only one that stays is told."""
 
