@@ -189,12 +189,12 @@ class MeasuredProfile(KubeModel):
     """variant of the model"""
     accelerator: str
     """accelerator of the pool"""
-    fixed_ms: float
-    """milliseconds of one execution, whatever its batch"""
-    per_item_ms: float
-    """milliseconds more for each item of the batch"""
+    fixed_ms: float | None = None
+    """milliseconds of one execution, whatever its batch; unset: not known yet"""
+    per_item_ms: float | None = None
+    """milliseconds more for each item of the batch; unset: not known yet"""
     load_seconds: float | None = None
-    """seconds from created to ready"""
+    """seconds that 9 of 10 starts take at most, from the node given to ready"""
     as_of: str | None = None
     """time of the measurement"""
 

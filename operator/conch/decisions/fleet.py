@@ -140,6 +140,8 @@ class Pod:
     unschedulable: str | None
     """The scheduler's message when it found no node."""
     ready_at: float | None = None
+    scheduled_at: float | None = None
+    """When the scheduler gave it its node, where the API says so."""
     lost: bool = False
     """Bound to a node that is gone from the cluster."""
     stranded: bool = False

@@ -149,6 +149,7 @@ class Reconciler:
         now, started = self.clock.wall(), self.clock.monotonic()
         with self.exposition.ticks.time():
             fleet = self._gatherer.gather()
+            self._profiles.observe(fleet.services)
             outcomes = self._decide(fleet, now)
             for outcome in outcomes:
                 busy = self._carrier.carry(outcome, now)
@@ -211,7 +212,12 @@ class Reconciler:
             return Outcome(facts, still, None, missing, error=error, paused=paused)
         # Looked at once: between two looks one scrape would grow younger, and pass for another.
         moment = self.clock.monotonic()
-        load = load_of(facts, replace(self._measurement, age=moment - self._measured_at), ledger)
+        load = load_of(
+            facts,
+            replace(self._measurement, age=moment - self._measured_at),
+            ledger,
+            load_seconds=self._profiles.load_seconds(facts),
+        )
         state = self._scaling.get(facts.key) or self._profiles.initial(facts)
         decision = decide(load, state, moment)
         self._scaling[facts.key] = decision.state

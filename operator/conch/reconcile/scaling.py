@@ -1,6 +1,5 @@
 """From a service's facts and signals to the load that scaling decides on. Pure."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -8,14 +7,11 @@ from conch.api.base import parse_duration
 from conch.api.model import Variant
 from conch.api.signals import Key, Signals
 from conch.decisions import placement
-from conch.decisions.fleet import Pod, Pool, Service
+from conch.decisions.fleet import Pool, Service
 from conch.decisions.placement import Ledger
-from conch.decisions.scaling import PoolLoad, Profile, ServiceLoad
+from conch.decisions.scaling import PoolLoad, Profile, ServiceLoad, load_time
 from conch.provisioning.metadata import bounded
 from conch.reconcile.gather import ServiceFacts
-
-DEFAULT_LOAD_S = 42.0
-"""p90 of create to ready in real fleets, until a service's own is seen."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +33,16 @@ class Measurement:
 
 
 def load_of(
-    facts: ServiceFacts, measurement: Measurement, ledger: Ledger, *, may_sleep: bool = False
+    facts: ServiceFacts,
+    measurement: Measurement,
+    ledger: Ledger,
+    *,
+    load_seconds: Mapping[str, float],
+    may_sleep: bool = False,
 ) -> ServiceLoad:
     """Return the load of a service: its bounds, its replicas by pool, and what they report.
+
+    ``load_seconds``: how long a replica takes to start, by accelerator.
 
     Signals are those of the revision with the traffic. The replicas counted are its own too while
     another takes over, unless that one has more by now: an update is no reason to shrink.
@@ -48,8 +51,9 @@ def load_of(
     scaling = spec.scaling
     revision = service.revision or service.serving_revision or ""
     variant = facts.snapshots[revision].variant if revision in facts.snapshots else None
+    pools = tuple(_pool_load(facts, pool, measurement, ledger) for pool in facts.pools)
     return ServiceLoad(
-        pools=tuple(_pool_load(facts, pool, measurement, ledger) for pool in facts.pools),
+        pools=pools,
         minimum=scaling.min_replicas,
         maximum=scaling.most,
         fixed=spec.replicas,
@@ -57,7 +61,7 @@ def load_of(
         scale_down_window=scaling.seconds("scale_down_window"),
         target_utilization=scaling.target_utilization,
         objective=parse_duration(spec.objective.p99) if spec.objective.p99 else None,
-        load_seconds=load_seconds(service.pods),
+        load_seconds=load_time.of_pools(pools, load_seconds),
         max_batch=variant.max_batch_size if variant else 1,
         instances=variant.instances if variant else 1,
         queue_delay=parse_duration(variant.max_queue_delay)
@@ -106,16 +110,3 @@ def _declared(variant: Variant) -> dict[str, Profile]:
         accelerator: Profile(profile.fixed_ms / 1e3, profile.per_item_ms / 1e3)
         for accelerator, profile in variant.profile.items()
     }
-
-
-def load_seconds(pods: tuple[Pod, ...]) -> float:
-    """Return the p90 of created to ready over a service's pods, in seconds.
-
-    A pod that was ready once and lost it for a while would read too long, so the median bounds
-    what one pod can say: at most four times that.
-    """
-    times = sorted(p.ready_at - p.created for p in pods if p.ready_at is not None)
-    if not times:
-        return DEFAULT_LOAD_S
-    p90 = times[min(len(times) - 1, math.ceil(0.9 * len(times)) - 1)]
-    return max(1.0, min(p90, 4 * times[(len(times) - 1) // 2]))

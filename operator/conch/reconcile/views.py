@@ -136,11 +136,18 @@ def pod_view(body: Object, nodes: Collection[str], silent: Collection[str] = ())
         draining_since=_draining(draining),
         deleting=leaving(body) or body.get("status", {}).get("phase") in _OVER,
         unschedulable=scheduled.get("message", "no node") if waits else None,
-        ready_at=seconds_of(ready["lastTransitionTime"]) if ready.get("status") == "True" else None,
+        ready_at=_since(ready),
+        scheduled_at=_since(scheduled),
         lost=spec.get("nodeName") is not None and spec["nodeName"] not in nodes,
         stranded=spec.get("nodeName") in silent and ready.get("status") != "True",
         body=body,
     )
+
+
+def _since(condition: Mapping[str, Any]) -> float | None:
+    """Return since when a condition is true, None where it is not."""
+    time = condition.get("lastTransitionTime")
+    return seconds_of(time) if time and condition.get("status") == "True" else None
 
 
 def _draining(text: str | None) -> float | None:

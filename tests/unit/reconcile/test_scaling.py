@@ -1,20 +1,28 @@
 """From a service's facts to the load that scaling decides on."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from conch.api.signals import Key, Signals
 from conch.decisions.placement import Ledger
-from conch.decisions.scaling import ScalingState, decide
+from conch.decisions.scaling import ScalingState, ServiceLoad, decide
+from conch.decisions.scaling.load_time import DEFAULT_S
 from conch.reconcile.gather import ServiceFacts
-from conch.reconcile.scaling import DEFAULT_LOAD_S, Measurement, load_of, load_seconds
-from conch.reconcile.views import pod_view
+from conch.reconcile.scaling import Measurement, load_of
 from tests.unit.reconcile import bodies
-from tests.unit.reconcile.bodies import EPOCH_S, current_revision, gathered, of_revision, store
+from tests.unit.reconcile.bodies import current_revision, gathered, of_revision, store
 
 NOTHING = Measurement({})
+
+
+def load(
+    found: ServiceFacts,
+    measurement: Measurement = NOTHING,
+    ledger: Ledger | None = None,
+    **others: Any,
+) -> ServiceLoad:
+    return load_of(found, measurement, ledger or Ledger(), **{"load_seconds": {}, **others})
 
 
 def facts(*children: Any, serving: str | None = None, **spec: Any) -> ServiceFacts:
@@ -39,30 +47,30 @@ def test_replicas_are_counted_by_what_they_do() -> None:
     drained["metadata"]["labels"].pop("conch.dev/serving")
     drained["metadata"]["annotations"] = {"conch.dev/draining-since": bodies.EPOCH}
     found = facts(*revision(now, replicas=4, ready=1), drained, serving=now)
-    (pool,) = load_of(found, NOTHING, Ledger()).pools
+    (pool,) = load(found).pools
     assert (pool.ready, pool.starting) == (1, 2)
 
 
 def test_room_is_what_the_books_leave() -> None:
     ledger, found = Ledger(), facts(scaling={"maxReplicas": 8})
-    assert load_of(found, NOTHING, ledger).pools[0].room == 4
+    assert load(found, NOTHING, ledger).pools[0].room == 4
     ledger.book("n1", found.shapes["a100"].need)
-    assert load_of(found, NOTHING, ledger).pools[0].room == 3
+    assert load(found, NOTHING, ledger).pools[0].room == 3
 
 
 def test_bounds_and_windows_are_the_specs() -> None:
     scaling = {"minReplicas": 2, "maxReplicas": 6, "window": "30s"}
     found = facts(scaling=scaling, replicas=3, objective={"p99": "50ms"})
-    load = load_of(found, NOTHING, Ledger())
-    assert (load.minimum, load.maximum, load.fixed) == (2, 6, 3)
-    assert (load.window, load.scale_down_window, load.objective) == (30.0, 300.0, 0.05)
+    told = load(found)
+    assert (told.minimum, told.maximum, told.fixed) == (2, 6, 3)
+    assert (told.window, told.scale_down_window, told.objective) == (30.0, 300.0, 0.05)
 
 
 def test_signals_are_those_of_the_revision_with_the_traffic() -> None:
     key = Key("vision", "digits", "r-old", "a100")
     found = facts(*revision("r-old", replicas=1, ready=1), serving="r-old")
     measurement = Measurement({key: Signals(inferences=5.0)})
-    signals = load_of(found, measurement, Ledger()).pools[0].signals
+    signals = load(found, measurement).pools[0].signals
     assert signals is not None
     assert signals.inferences == 5.0
 
@@ -74,8 +82,8 @@ def test_an_update_without_metrics_is_no_reason_to_shrink(new: int) -> None:
     if new:
         children += revision(current_revision(), replicas=new, ready=0)
     spec = {"scaling": {"minReplicas": 1, "maxReplicas": 8}}
-    load = load_of(facts(*children, serving="r-old", **spec), NOTHING, Ledger())
-    assert decide(load, ScalingState(), 0.0).replicas == 4
+    updating = load(facts(*children, serving="r-old", **spec))
+    assert decide(updating, ScalingState(), 0.0).replicas == 4
 
 
 def test_signals_grow_old_between_two_queries() -> None:
@@ -88,21 +96,7 @@ def test_signals_grow_old_between_two_queries() -> None:
     assert measurement.of(Key("vision", "other", "r1", "a100")) is None
 
 
-class TestLoadTime:
-    """From created to ready."""
-
-    def of(self, *seconds: float) -> float:
-        pod = pod_view(bodies.pod(), {"n1"})
-        return load_seconds(tuple(replace(pod, ready_at=EPOCH_S + s) for s in seconds))
-
-    def test_the_slow_ones_count(self) -> None:
-        assert self.of(*[20.0] * 8, 40.0, 50.0) == 40.0
-
-    def test_a_default_before_any_was_seen(self) -> None:
-        assert load_seconds(()) == DEFAULT_LOAD_S
-
-    def test_one_that_lost_its_readiness_for_a_while_is_bounded(self) -> None:
-        assert self.of(20.0, 20.0, 20_000.0) == 80.0
-
-    def test_never_less_than_a_second(self) -> None:
-        assert self.of(0.0) == 1.0
+def test_the_load_time_is_the_learned_one_of_the_accelerators_in_use() -> None:
+    found = facts(*revision(current_revision(), replicas=1, ready=1))
+    assert load(found, load_seconds={"NVIDIA-A100": 17.0, "Tesla-T4": 90.0}).load_seconds == 17.0
+    assert load(found).load_seconds == DEFAULT_S

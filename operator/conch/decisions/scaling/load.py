@@ -62,6 +62,16 @@ class ServiceLoad:
     """Why there are no metrics at all, in words, where the caller knows."""
     may_sleep: bool = False
     """Something holds requests for a service without replicas, so that it may have none."""
+    allowed_late: float = 1e-3
+    """Share of the requests that may be late (spec.scaling.aggressiveness)."""
+    kept: int | None = None
+    """spec.scaling.paused: exactly this many, whatever the load."""
+    floor_reason: str | None = None
+    """Where ``minimum`` comes from, in words, where it is a schedule's."""
+    up_cooldown: float = 0.0
+    """Least time between two steps up."""
+    down_cooldown: float = 0.0
+    """Least time between two steps down."""
 
     @property
     def held(self) -> int:
@@ -99,3 +109,5 @@ class ScalingDecision:
     active: bool | None
     """The status of ScalingActive; None is Unknown."""
     state: ScalingState
+    figures: Mapping[str, float] = field(default_factory=dict)
+    """What the decision was counted from, for metrics and ``kubectl conch explain``."""
