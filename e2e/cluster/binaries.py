@@ -15,6 +15,7 @@ KUBERNETES_VERSION = "v1.34.4"
 KWOK_VERSION = "v0.7.0"
 HELM_VERSION = "v3.19.4"
 PROMETHEUS_VERSION = "3.13.5"
+KEDA_MODULE, KEDA_VERSION = "github.com/kedacore/keda/v2", "v2.21.0"
 
 _MAJOR, _MINOR, _PATCH = KUBERNETES_VERSION.removeprefix("v").split(".")
 _RECIPE = "1"  # raise it when the way of building changes
@@ -105,6 +106,16 @@ MODEL_SERVERS = (
     _of_main("fake-gcs-server", "github.com/fsouza/fake-gcs-server", "v1.56.1"),
     _of_main("registry", "github.com/distribution/distribution/v3", "v3.1.2", "/cmd/registry"),
 )
+
+
+def _keda(name: str) -> Program:
+    stamps = ((f"{KEDA_MODULE}/version.Version", KEDA_VERSION.removeprefix("v")),)
+    path = f"{KEDA_MODULE}/cmd/{name}"
+    return Program(f"keda-{name}", Package(KEDA_MODULE, KEDA_VERSION, path, stamps))
+
+
+# What Conch's scaling is measured against, on the cluster: no cluster needs them.
+RIVALS = (_keda("operator"), _keda("adapter"))
 # In the order in which they are built: what a cluster cannot start without comes first.
 PROGRAMS = (
     _kubernetes("kube-apiserver"),
@@ -131,7 +142,7 @@ def ensure_binaries(
     Builds what the cache lacks. Raises BuildError; an optional program that can't be built is
     only reported, so look whether its file is there. ValueError for a name that is unknown.
     """
-    programs = (*PROGRAMS, *MODEL_SERVERS)
+    programs = (*PROGRAMS, *MODEL_SERVERS, *RIVALS)
     if unknown := set(names) - {program.name for program in programs}:
         raise ValueError(f"no such program: {', '.join(sorted(unknown))}")
     cache = cache or Cache(default_root())
@@ -160,6 +171,19 @@ def ensure_kwok_stages(*, report: Reporter, cache: Cache | None = None) -> Path:
                 shutil.copyfile(path, target)
 
     return cache.ensure("kwok-stages", KWOK_VERSION, build)
+
+
+def ensure_keda_crds(*, report: Reporter, cache: Cache | None = None) -> Path:
+    """The folder of the CustomResourceDefinitions that KEDA ships."""
+    cache = cache or Cache(default_root())
+
+    def build(work: Path) -> None:
+        go = find_go(cache, report, cache.logs / "keda-crds.log")
+        source = go.module_folder(KEDA_MODULE, KEDA_VERSION) / "config" / "crd" / "bases"
+        for path in source.glob("*.yaml"):
+            shutil.copyfile(path, work / path.name)
+
+    return cache.ensure("keda-crds", KEDA_VERSION, build)
 
 
 def _provide(program: Program, folder: Path, cache: Cache, report: Reporter) -> None:

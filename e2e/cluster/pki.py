@@ -29,6 +29,7 @@ class Identity:
     user: str
     groups: tuple[str, ...] = ()
     names: tuple[str, ...] = ()  # DNS names and addresses
+    mutual: bool = False  # a server's that is also a client of its like
 
 
 @dataclass(frozen=True)
@@ -167,12 +168,17 @@ def _issue(
     builder = _builder(subject, authority.subject, key.public_key())
     builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), True)
     builder = builder.add_extension(_usage(signs=False), True)
-    purpose = ExtendedKeyUsageOID.SERVER_AUTH if identity.names else ExtendedKeyUsageOID.CLIENT_AUTH
-    builder = builder.add_extension(x509.ExtendedKeyUsage([purpose]), False)
+    builder = builder.add_extension(x509.ExtendedKeyUsage(_purposes(identity)), False)
     if identity.names:
         names = x509.SubjectAlternativeName([_general_name(name) for name in identity.names])
         builder = builder.add_extension(names, False)
     return builder.sign(authority_key, hashes.SHA256())
+
+
+def _purposes(identity: Identity) -> list[x509.ObjectIdentifier]:
+    server = [ExtendedKeyUsageOID.SERVER_AUTH] if identity.names else []
+    client = [ExtendedKeyUsageOID.CLIENT_AUTH] if identity.mutual or not identity.names else []
+    return server + client
 
 
 def _builder(

@@ -38,6 +38,25 @@ def part(layout: Layout, bin_folder: Path) -> Part:
     return Part(command, HttpProbe(f"{URL}/-/ready"))
 
 
+def another(
+    layout: Layout, bin_folder: Path, folder: Path, *, port: int, every_seconds: int
+) -> Part:
+    """A second one beside the cluster's, at a scrape interval of its own; `folder` gets its data."""
+    folder.mkdir(parents=True, exist_ok=True)
+    discovery = {"role": "pod", "kubeconfig_file": str(_kubeconfig(layout))}
+    path = folder / "prometheus.yml"
+    path.write_text(yaml.safe_dump(scraping(discovery, every_seconds), sort_keys=False))
+    argv = (
+        str((bin_folder / "prometheus").resolve()),
+        f"--config.file={path}",
+        f"--storage.tsdb.path={folder / 'data'}",
+        f"--web.listen-address={settings.ADDRESS}:{port}",
+        "--log.level=warn",
+    )
+    url = f"http://{settings.ADDRESS}:{port}/-/ready"
+    return Part(Command(f"prometheus-{port}", argv, (path,)), HttpProbe(url))
+
+
 def install(api: Api) -> None:
     """Lets it list pods, and lets pods reach it as Service monitoring/prometheus."""
     allow_reading(api, PROMETHEUS.user, [("", "pods")])
@@ -53,15 +72,20 @@ def config(layout: Layout) -> dict[str, object]:
     return {**scraping(discovery), "rule_files": rules}
 
 
-def scraping(discovery: dict[str, str]) -> dict[str, object]:
-    """A configuration that scrapes, each second, the pods that ask for it by annotation."""
+def scraping(discovery: dict[str, str], every_seconds: int = 1) -> dict[str, object]:
+    """A configuration that scrapes so often the pods that ask for it by annotation."""
+    every = f"{every_seconds}s"
     pods = {
         "job_name": "pods",
         "kubernetes_sd_configs": [discovery],
         "relabel_configs": _relabel_configs(),
     }
     return {
-        "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
+        "global": {
+            "scrape_interval": every,
+            "scrape_timeout": "1s",
+            "evaluation_interval": every,
+        },
         "scrape_configs": [pods],
     }
 

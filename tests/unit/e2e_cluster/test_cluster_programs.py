@@ -62,6 +62,14 @@ def test_an_optional_program_may_fail_and_a_needed_one_may_not(
     assert built == []
 
 
+def test_rivals_of_benchmarks_are_built_for_them_alone(tmp_path: Path, built: list[str]) -> None:
+    cache, report = Cache(tmp_path), terminal_reporter()
+    ensure_binaries(report=report, cache=cache)
+    assert not [name for name in built if name.startswith("keda")]
+    ensure_binaries(["keda-adapter"], report=report, cache=cache)
+    assert built[-1] == "keda-adapter"
+
+
 def test_an_unknown_name_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="kube-apisever"):
         ensure_binaries(["kube-apisever"], report=terminal_reporter(), cache=Cache(tmp_path))

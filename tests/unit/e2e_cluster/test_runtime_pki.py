@@ -5,10 +5,12 @@ from pathlib import Path
 import pytest
 import yaml
 from cryptography import x509
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from e2e.cluster.api import Api
 from e2e.cluster.pki import ADMIN, CLIENTS, Identity, Pki, apiserver, kubelet
+
+SERVER_AUTH, CLIENT_AUTH = ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH
 
 
 @pytest.fixture
@@ -84,3 +86,20 @@ def test_certificate_and_key_belong_together(pki: Pki) -> None:
 
 def attribute(certificate: x509.Certificate, kind: x509.ObjectIdentifier) -> list[str | bytes]:
     return [each.value for each in certificate.subject.get_attributes_for_oid(kind)]
+
+
+@pytest.mark.parametrize(
+    ("mutual", "names", "purposes"),
+    [
+        (False, ("n1",), {SERVER_AUTH}),
+        (False, (), {CLIENT_AUTH}),
+        (True, ("n1",), {SERVER_AUTH, CLIENT_AUTH}),
+    ],
+)
+def test_only_who_is_both_serves_and_asks_with_one_certificate(
+    tmp_path: Path, mutual: bool, names: tuple[str, ...], purposes: set[x509.ObjectIdentifier]
+) -> None:
+    made = Pki(tmp_path / "own")
+    made.ensure([Identity("one", "someone", names=names, mutual=mutual)])
+    extensions = load(made.pair_named("one").certificate).extensions
+    assert set(extensions.get_extension_for_class(x509.ExtendedKeyUsage).value) == purposes
