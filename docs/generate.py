@@ -14,6 +14,9 @@ PAGES = {"ModelService": "modelservice.md", "Model": "model.md", "GPUPool": "gpu
 NOTE = "<!-- Generated from the code by `make docs`; do not edit. -->"
 SPELLED = {
     "must be a duration such as 50ms": "duration",
+    "must be cron with five fields (minute": "cron",
+    "must be a duration of more than zero": "duration or cron",
+    "must be the IANA name of a time zone": "time zone",
     "must be a quantity of zero or more": "quantity",
     "must be the name of an object: lower-case letters": "name",
 }

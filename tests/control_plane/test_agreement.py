@@ -17,6 +17,11 @@ def mostly(good: list[Any], bad: list[Any]) -> st.SearchStrategy[Any]:
     return st.integers(0, 39).flatmap(lambda n: st.sampled_from(bad if n == 0 else good))
 
 
+window = mostly(["1s", "1m30s", "1.5h", "24h", "86400s"], ["0s", "25h", "", "999999999h"])
+cron = mostly(
+    ["0 8 * * 1-5", "*/5 0-23/2 L jan,Feb sun#2", "0  8 1,15 * 5L"], ["0 8 * *", "60 8 * * *", "a"]
+)
+zone_name = mostly(["UTC", "Europe/Berlin", "America/Argentina/Ushuaia"], ["", "a b", "/UTC"])
 duration = mostly(["50ms", "1m30s", "0s", "1.5h"], ["", "5", "5s\n", "1h ", "-1s"])
 quantity = mostly(
     ["1", "250m", "2Gi", "1e3", "1E", ".5", "2.", "+1"],
@@ -72,6 +77,11 @@ model_spec = with_all(
     task=token,
     inputs=st.lists(tensor, max_size=2),
 )
+schedule = with_all(
+    {"start": cron, "end": st.one_of(cron, duration), "minReplicas": integer},
+    name=mostly(["peak"], [""]),
+    timeZone=zone_name,
+)
 opaque = st.lists(st.dictionaries(text, text, max_size=2), max_size=2)
 service_spec = with_all(
     {"model": with_all({"name": name}, kind=mostly(["Model", "ClusterModel"], [""]), variant=name)},
@@ -79,8 +89,12 @@ service_spec = with_all(
     scaling=part(
         minReplicas=integer,
         maxReplicas=integer,
-        window=duration,
+        window=window,
+        scaleUpCooldown=window,
         targetUtilization=share,
+        aggressiveness=mostly(["Economical", "Cautious"], ["balanced"]),
+        schedules=st.lists(schedule, max_size=2),
+        paused=flag,
         drainTimeout=duration,
     ),
     replicas=integer,

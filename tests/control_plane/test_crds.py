@@ -71,6 +71,13 @@ def changed(manifest: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
     return result
 
 
+def peak(**fields: Any) -> dict[str, Any]:
+    """Return a service with a schedule, some fields of which are others; None leaves one out."""
+    schedule = {"start": "0 8 * * 1-5", "end": "10h", "timeZone": "Europe/Berlin", "minReplicas": 4}
+    wished = {k: v for k, v in {**schedule, **fields}.items() if v is not None}
+    return changed(SERVICE, "scaling.schedules", [wished])
+
+
 @pytest.mark.parametrize("kind", KINDS, ids=lambda k: k.kind)
 def test_the_api_server_takes_the_schemas_as_they_are(cluster: Cluster, kind: Any) -> None:
     crd = cluster.client.get(f"{CRDS}/{kind.crd_name}")
@@ -79,7 +86,9 @@ def test_the_api_server_takes_the_schemas_as_they_are(cluster: Cluster, kind: An
     assert condition(crd, "NonStructuralSchema").get("status", "False") == "False"
 
 
-@pytest.mark.parametrize("manifest", [MODEL, SERVICE, POOL, CLUSTER_MODEL], ids=lambda m: m["kind"])
+@pytest.mark.parametrize(
+    "manifest", [MODEL, SERVICE, POOL, CLUSTER_MODEL, peak()], ids=lambda m: m["kind"]
+)
 @pytest.mark.parametrize("how", [["--server-side"], []], ids=["server-side", "client-side"])
 def test_examples_apply(
     cluster: Cluster, namespace: str, manifest: dict[str, Any], how: list[str]
@@ -113,6 +122,19 @@ REFUSED = [
     ("maximum of zero", changed(SERVICE, "scaling.maxReplicas", 0), "should be greater than or equal to 1"),
     ("bad duration", changed(SERVICE, "objective.p99", "50"), "must be a duration such as 50ms, 30s or 5m"),
     ("empty duration", changed(SERVICE, "scaling.window", ""), "must be a duration such as 50ms, 30s or 5m"),
+    ("a peak over the maximum", peak(minReplicas=9), "minReplicas of a schedule may not exceed maxReplicas (unset: minReplicas): raise maxReplicas"),
+    ("cron of four fields", peak(start="0 8 * *"), "must be cron with five fields (minute, hour, day of month, month, day of week), such as 0 8 * * 1-5"),
+    ("cron out of range", peak(start="60 8 * * *"), "must be cron with five fields"),
+    ("a peak without an end", peak(end=None), "end: Required value"),
+    ("a peak of no time", peak(end="0s"), "must be a duration of more than zero, such as 8h, or cron with five fields"),
+    ("a peak that ends as it starts", peak(end="0 8 * * 1-5"), "start and end are the same"),
+    ("no time zone", peak(timeZone="Berlin time"), "must be the IANA name of a time zone, such as Europe/Berlin or UTC"),
+    ("window of zero", changed(SERVICE, "scaling.window", "0s"), "must be a duration between 1s and 24h"),
+    ("window of zero on the way down", changed(SERVICE, "scaling.scaleDownWindow", "0s"), "must be a duration between 1s and 24h"),
+    ("window of days", changed(SERVICE, "scaling.scaleDownWindow", "48h"), "must be a duration between 1s and 24h"),
+    ("window beyond all numbers", changed(SERVICE, "scaling.window", "99999999999999h"), "must be a duration between 1s and 24h"),
+    ("cool-down of days", changed(SERVICE, "scaling.scaleUpCooldown", "48h"), "must be a duration of at most 24h"),
+    ("unknown aggressiveness", changed(SERVICE, "scaling.aggressiveness", "Reckless"), 'supported values: "Economical", "Balanced", "Cautious"'),
     ("target over one", changed(SERVICE, "scaling.targetUtilization", 1.5), "should be less than or equal to 1"),
     ("target of zero", changed(SERVICE, "scaling.targetUtilization", 0), "should be greater than 0"),
     ("no model", changed(SERVICE, "model", None), "spec.model: Required value"),

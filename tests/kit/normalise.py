@@ -1,7 +1,7 @@
 """The lasting state of a namespace without what differs from run to run, so that runs compare.
 
-Left out: UIDs, versions, times, generated names, addresses, and who wrote which field. Kept: every
-wish and every fact, the number of pods, and how they are spread.
+Left out: UIDs, versions, times, generated names, addresses, measurements, and who wrote which
+field. Kept: every wish and every fact, the number of pods, and how they are spread.
 """
 
 import difflib
@@ -39,6 +39,8 @@ _DROPPED = {
     *("generation", "observedGeneration", "deletionGracePeriodSeconds"),
     *("clusterIP", "clusterIPs", "podIP", "podIPs", "hostIP", "hostIPs", "containerID"),
     *("lastTransitionTime", "lastProbeTime", "lastUpdateTime", "startTime", "startedAt"),
+    # Of models: what was measured of them.
+    "profiles",
     # A digest over what was applied, the owner's UID among it.
     f"{GROUP}/applied",
 }

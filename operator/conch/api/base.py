@@ -7,8 +7,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
-_DURATION_WHOLE = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$"
+DURATION_WHOLE = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$"
 _NAME = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
+_ROUNDING = 1e-6
 _UNIT_SECONDS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _SUFFIXES = {
     "": 1.0,
@@ -59,7 +60,7 @@ def parse_duration(text: str) -> float:
     Raises ValueError with a sentence for people when the text is no duration.
     """
     # Python's $ matches before a final line break too, that of CEL does not; hence fullmatch.
-    if not re.fullmatch(_DURATION_WHOLE, text):
+    if not re.fullmatch(DURATION_WHOLE, text):
         raise ValueError(f"{text!r} is not a duration: write for example 50ms, 30s or 5m")
     return sum(float(n) * _UNIT_SECONDS[unit] for n, unit in DURATION.findall(text))
 
@@ -87,7 +88,7 @@ def _checked_quantity(text: str) -> str:
     return text
 
 
-def _cel(expression: str) -> str:
+def cel(expression: str) -> str:
     """Return a regular expression as it stands in a string of CEL."""
     return expression.replace("\\", "\\\\")
 
@@ -102,6 +103,29 @@ def rules(*items: dict[str, str]) -> dict[str, Any]:
     return {"x-kubernetes-validations": list(items)}
 
 
+def within(least: float, most: float, words: str) -> AfterValidator:
+    """Return the check that a duration is from ``least`` to ``most`` seconds; ``words`` say so."""
+
+    def checked(text: str) -> str:
+        # CEL counts nanoseconds: what it lets in by rounding may be read.
+        if not least - _ROUNDING <= parse_duration(text) <= most + _ROUNDING:
+            raise ValueError(f"{text!r} is not a duration {words}")
+        return text
+
+    return AfterValidator(checked)
+
+
+def within_rules(least: float, most: float, words: str) -> dict[str, Any]:
+    """Return what ``within`` checks, as CEL."""
+    whole = f"self.matches('{cel(DURATION_WHOLE)}')"
+    bounds = f"duration(self) >= duration('{least:g}s') && duration(self) <= duration('{most:g}s')"
+    return rules(
+        rule(whole, "must be a duration such as 50ms, 30s or 5m"),
+        # A longer text may be a number that CEL can't hold.
+        rule(f"!{whole} || (self.size() <= 9 && {bounds})", f"must be a duration {words}"),
+    )
+
+
 Duration = Annotated[
     str,
     AfterValidator(_checked_duration),
@@ -109,7 +133,7 @@ Duration = Annotated[
         max_length=32,
         json_schema_extra=rules(
             rule(
-                f"self.matches('{_cel(_DURATION_WHOLE)}')",
+                f"self.matches('{cel(DURATION_WHOLE)}')",
                 "must be a duration such as 50ms, 30s or 5m",
             )
         ),
@@ -122,7 +146,7 @@ Quantity = Annotated[
         max_length=32,
         json_schema_extra=rules(
             rule(
-                f"self.matches('{_cel(_QUANTITY_WHOLE)}')",
+                f"self.matches('{cel(_QUANTITY_WHOLE)}')",
                 "must be a quantity of zero or more, such as 500m, 2 or 4Gi",
             )
         ),

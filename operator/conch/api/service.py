@@ -1,12 +1,34 @@
 """ModelService: a model offered as a service, with its objective and bounds."""
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from conch.api.base import Duration, KubeModel, Name, Opaque, Token, parse_duration, rule, rules
+from conch.api.base import (
+    Duration,
+    KubeModel,
+    Name,
+    Opaque,
+    Token,
+    parse_duration,
+    rule,
+    rules,
+    within,
+    within_rules,
+)
 from conch.api.conditions import Condition
+from conch.api.schedule import Schedule
+
+_DAY = 86400.0
+_WINDOW = (1.0, _DAY, "between 1s and 24h")
+_COOLDOWN = (0.0, _DAY, "of at most 24h")
+Window = Annotated[
+    str, within(*_WINDOW), Field(max_length=32, json_schema_extra=within_rules(*_WINDOW))
+]
+Cooldown = Annotated[
+    str, within(*_COOLDOWN), Field(max_length=32, json_schema_extra=within_rules(*_COOLDOWN))
+]
 
 
 class ModelKind(StrEnum):
@@ -42,15 +64,41 @@ class Objective(KubeModel):
     """no variant below it is chosen"""
 
 
+class Aggressiveness(StrEnum):
+    """How many requests may be late for the sake of fewer GPUs."""
+
+    ECONOMICAL = "Economical"
+    BALANCED = "Balanced"
+    CAUTIOUS = "Cautious"
+
+    @property
+    def allowed_late(self) -> float:
+        """Share of the requests that may be late."""
+        return _ALLOWED_LATE[self]
+
+
+_ALLOWED_LATE = {
+    Aggressiveness.ECONOMICAL: 1e-2,
+    Aggressiveness.BALANCED: 1e-3,
+    Aggressiveness.CAUTIOUS: 1e-4,
+}
+_MIN_OVER_MAX = "minReplicas may not exceed maxReplicas: lower the one or raise the other"
+_PEAK_OVER_MAX = (
+    "minReplicas of a schedule may not exceed maxReplicas (unset: minReplicas): raise maxReplicas"
+)
+_MOST = "has(self.maxReplicas) ? self.maxReplicas : self.minReplicas"
+
+
 class Scaling(KubeModel):
     """Bounds and pace of scaling. Unset maxReplicas means minReplicas."""
 
     model_config = {
         "json_schema_extra": rules(
+            rule("!has(self.maxReplicas) || self.minReplicas <= self.maxReplicas", _MIN_OVER_MAX),
             rule(
-                "!has(self.maxReplicas) || self.minReplicas <= self.maxReplicas",
-                "minReplicas may not exceed maxReplicas",
-            )
+                f"!has(self.schedules) || self.schedules.all(s, s.minReplicas <= ({_MOST}))",
+                _PEAK_OVER_MAX,
+            ),
         )
     }
 
@@ -58,10 +106,30 @@ class Scaling(KubeModel):
     """never fewer replicas than these, also without load or metrics"""
     max_replicas: Annotated[int | None, Field(ge=1, le=10000)] = None
     """never more replicas than these; unset: as many as minReplicas"""
-    window: Annotated[Duration, Field(description="over which rates are measured")] = "60s"
+    aggressiveness: Annotated[
+        Aggressiveness,
+        Field(
+            description="how many requests may be late for the sake of fewer GPUs: Economical 1 in "
+            "100, Balanced 1 in 1,000, Cautious 1 in 10,000"
+        ),
+    ] = Aggressiveness.BALANCED
+    schedules: Annotated[list[Schedule], Field(max_length=16)] = []
+    """floors for known peaks; where several hold, the highest counts"""
+    paused: bool = False
+    """true: replicas stay as many as they are, whatever load, bounds and schedules say"""
+    window: Annotated[Window, Field(description="over which rates are measured")] = "60s"
     scale_down_window: Annotated[
-        Duration, Field(description="the way down follows the highest wish in this time")
+        Window,
+        Field(
+            description="the way down follows the highest wish in this time, and in two load times"
+        ),
     ] = "300s"
+    scale_up_cooldown: Annotated[Cooldown, Field(description="least time between two steps up")] = (
+        "0s"
+    )
+    scale_down_cooldown: Annotated[
+        Cooldown, Field(description="least time between two steps down")
+    ] = "0s"
     target_utilization: Annotated[
         float, Field(gt=0, le=1, description="share of a replica's capacity that is planned for")
     ] = 0.7
@@ -71,6 +139,14 @@ class Scaling(KubeModel):
     pending_timeout: Annotated[
         Duration, Field(description="after which a replica that does not start is tried elsewhere")
     ] = "300s"
+
+    @model_validator(mode="after")
+    def _contradicts_nothing(self) -> Self:
+        if self.min_replicas > self.most:
+            raise ValueError(_MIN_OVER_MAX)
+        if any(s.min_replicas > self.most for s in self.schedules):
+            raise ValueError(_PEAK_OVER_MAX)
+        return self
 
     @property
     def most(self) -> int:

@@ -155,9 +155,11 @@ ADVICE: Mapping[Reason, Advice] = {
     ),
     R.PAUSED: Advice(
         (C.SCALING_ACTIVE,),
-        'The annotation conch.dev/paused is "true": Conch leaves the service as it is. Lost pods '
-        "still come back, by their ReplicaSet.",
-        "When you are done: kubectl conch resume NAME",
+        'The annotation conch.dev/paused is "true": Conch leaves the service as it is. Or '
+        "spec.scaling.paused is true: replicas stay as many as they are, and all else goes on. Lost "
+        "pods still come back.",
+        "When you are done: kubectl conch resume NAME, or kubectl patch msvc NAME --type=merge -p "
+        '\'{"spec":{"scaling":{"paused":false}}}\'',
     ),
     R.PROGRESSING: Advice(
         (C.RECONCILING,), "Something is under way; the message says what, pool by pool."

@@ -15,7 +15,7 @@ from conch.clients.fence import NotLeaderError
 from conch.decisions import replicas
 from conch.decisions.fleet import ServiceKey
 from conch.decisions.placement import Ledger
-from conch.decisions.scaling import ScalingDecision, ScalingState, decide
+from conch.decisions.scaling import ScalingDecision, ScalingState, ServiceLoad, decide
 from conch.provisioning.metadata import LABEL_NAMESPACE
 from conch.reconcile import status as statuses
 from conch.reconcile.carrier import Carrier
@@ -216,12 +216,13 @@ class Reconciler:
             facts,
             replace(self._measurement, age=moment - self._measured_at),
             ledger,
+            now=now,
             load_seconds=self._profiles.load_seconds(facts),
         )
         state = self._scaling.get(facts.key) or self._profiles.initial(facts)
         decision = decide(load, state, moment)
         self._scaling[facts.key] = decision.state
-        wanted = _wanted(facts, decision)
+        wanted = _wanted(load, decision)
         plan = replicas.plan(
             facts.service,
             wanted,
@@ -314,14 +315,14 @@ def _urgency(facts: ServiceFacts) -> tuple[int, str, bool, ServiceKey]:
     return -facts.spec.priority, created, not facts.service.sets, facts.key
 
 
-def _wanted(facts: ServiceFacts, decision: ScalingDecision) -> int:
+def _wanted(load: ServiceLoad, decision: ScalingDecision) -> int:
     """Return the replicas to plan for: what can be had, and at least what the user insists on.
 
     Only what the user insists on may be short of GPUs; a scaler's wish beyond them is no demand.
     """
-    insisted = facts.spec.scaling.min_replicas
-    if facts.spec.replicas is not None:
-        insisted = facts.spec.replicas
+    insisted = load.minimum if load.fixed is None else load.fixed
+    if load.kept is not None:
+        insisted = load.kept
     return max(decision.replicas, min(decision.wished, insisted))
 
 

@@ -15,6 +15,8 @@ Object = dict[str, Any]
 
 TELLING = 0.2
 """Relative change from which a measured time is written anew: noise writes nothing."""
+LEAST_S = 2.0
+"""Of a load time at least so much: the API tells whole seconds, at both of its ends."""
 
 
 @dataclass(frozen=True)
@@ -142,13 +144,13 @@ def _news(before: MeasuredProfile, found: _Found) -> dict[str, float]:
     known = None
     if before.fixed_ms is not None and before.per_item_ms is not None:
         known = before.fixed_ms + before.per_item_ms
-    if fixed is not None and item is not None and _differs(known, fixed + item):
+    if fixed is not None and item is not None and _differs(known, fixed + item, least=1e-9):
         news |= {"fixed_ms": fixed, "per_item_ms": item}
     seconds = found.load_seconds
-    if seconds is not None and _differs(before.load_seconds, seconds):
+    if seconds is not None and _differs(before.load_seconds, seconds, least=LEAST_S):
         news["load_seconds"] = seconds
     return news
 
 
-def _differs(before: float | None, now: float) -> bool:
-    return before is None or abs(now - before) > TELLING * max(before, 1e-9)
+def _differs(before: float | None, now: float, *, least: float) -> bool:
+    return before is None or abs(now - before) > max(TELLING * before, least)

@@ -9,7 +9,7 @@ from conch.api.signals import Key, Signals
 from conch.decisions import placement
 from conch.decisions.fleet import Pool, Service
 from conch.decisions.placement import Ledger
-from conch.decisions.scaling import PoolLoad, Profile, ServiceLoad, load_time
+from conch.decisions.scaling import PoolLoad, Profile, ServiceLoad, load_time, schedule
 from conch.provisioning.metadata import bounded
 from conch.reconcile.gather import ServiceFacts
 
@@ -37,12 +37,14 @@ def load_of(
     measurement: Measurement,
     ledger: Ledger,
     *,
+    now: float,
     load_seconds: Mapping[str, float],
     may_sleep: bool = False,
 ) -> ServiceLoad:
     """Return the load of a service: its bounds, its replicas by pool, and what they report.
 
-    ``load_seconds``: how long a replica takes to start, by accelerator.
+    ``now``: seconds since the epoch. ``load_seconds``: how long a replica takes to start, by
+    accelerator.
 
     Signals are those of the revision with the traffic. The replicas counted are its own too while
     another takes over, unless that one has more by now: an update is no reason to shrink.
@@ -52,16 +54,19 @@ def load_of(
     revision = service.revision or service.serving_revision or ""
     variant = facts.snapshots[revision].variant if revision in facts.snapshots else None
     pools = tuple(_pool_load(facts, pool, measurement, ledger) for pool in facts.pools)
+    seconds = load_time.of_pools(pools, load_seconds)
+    peak = schedule.floor(scaling.schedules, now, ahead=seconds)
+    by_schedule = peak is not None and peak.replicas > scaling.min_replicas
     return ServiceLoad(
         pools=pools,
-        minimum=scaling.min_replicas,
+        minimum=peak.replicas if peak and by_schedule else scaling.min_replicas,
         maximum=scaling.most,
         fixed=spec.replicas,
         window=scaling.seconds("window"),
         scale_down_window=scaling.seconds("scale_down_window"),
         target_utilization=scaling.target_utilization,
         objective=parse_duration(spec.objective.p99) if spec.objective.p99 else None,
-        load_seconds=load_time.of_pools(pools, load_seconds),
+        load_seconds=seconds,
         max_batch=variant.max_batch_size if variant else 1,
         instances=variant.instances if variant else 1,
         queue_delay=parse_duration(variant.max_queue_delay)
@@ -70,7 +75,20 @@ def load_of(
         declared=_declared(facts.resolved.variant) if facts.resolved else {},
         unavailable=measurement.fault,
         may_sleep=may_sleep,
+        allowed_late=scaling.aggressiveness.allowed_late,
+        kept=_kept(facts, pools) if scaling.paused else None,
+        floor_reason=peak.reason if peak and by_schedule else None,
+        up_cooldown=scaling.seconds("scale_up_cooldown"),
+        down_cooldown=scaling.seconds("scale_down_cooldown"),
     )
+
+
+def _kept(facts: ServiceFacts, pools: tuple[PoolLoad, ...]) -> int:
+    """Return how many replicas a paused service keeps: as many as were wanted last."""
+    wanted = (facts.body.get("status") or {}).get("desiredReplicas")
+    if isinstance(wanted, int):
+        return wanted
+    return max(facts.spec.scaling.min_replicas, sum(p.held for p in pools))
 
 
 def _pool_load(

@@ -230,3 +230,13 @@ def test_what_is_free_on_a_node_is_always_of_now() -> None:
     strange["metadata"]["labels"] = {}
     known.put("Pod", strange)
     assert gatherer.gather().services[0].pools[0].nodes[0].requested[bodies.GPU] == 3
+
+
+def test_a_time_zone_that_no_one_knows_is_told_and_leaves_what_runs_alone() -> None:
+    peak = {"start": "0 8 * * *", "end": "1h", "minReplicas": 1, "timeZone": "Atlantis/Poseidonis"}
+    service = bodies.model_service(scaling={"schedules": [peak]})
+    fleet = gathered(store(ModelService=service, Pod=bodies.pod()))
+    assert fleet.services == ()
+    ((_, fault),) = fleet.broken
+    assert fault.reason == "InvalidSpec"
+    assert "IANA name of a time zone" in fault.message

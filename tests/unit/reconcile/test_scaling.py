@@ -11,7 +11,7 @@ from conch.decisions.scaling.load_time import DEFAULT_S
 from conch.reconcile.gather import ServiceFacts
 from conch.reconcile.scaling import Measurement, load_of
 from tests.unit.reconcile import bodies
-from tests.unit.reconcile.bodies import current_revision, gathered, of_revision, store
+from tests.unit.reconcile.bodies import EPOCH_S, current_revision, gathered, of_revision, store
 
 NOTHING = Measurement({})
 
@@ -22,7 +22,9 @@ def load(
     ledger: Ledger | None = None,
     **others: Any,
 ) -> ServiceLoad:
-    return load_of(found, measurement, ledger or Ledger(), **{"load_seconds": {}, **others})
+    return load_of(
+        found, measurement, ledger or Ledger(), **{"now": EPOCH_S, "load_seconds": {}, **others}
+    )
 
 
 def facts(*children: Any, serving: str | None = None, **spec: Any) -> ServiceFacts:
@@ -100,3 +102,37 @@ def test_the_load_time_is_the_learned_one_of_the_accelerators_in_use() -> None:
     found = facts(*revision(current_revision(), replicas=1, ready=1))
     assert load(found, load_seconds={"NVIDIA-A100": 17.0, "Tesla-T4": 90.0}).load_seconds == 17.0
     assert load(found).load_seconds == DEFAULT_S
+
+
+PEAK = {"name": "noon", "start": "0 12 * * *", "end": "1h", "minReplicas": 3}
+NOON = EPOCH_S + 12 * 3600
+SPEC: dict[str, Any] = {"scaling": {"minReplicas": 1, "maxReplicas": 8, "schedules": [PEAK]}}
+
+
+@pytest.mark.parametrize(
+    ("now", "minimum"), [(NOON - 43, 1), (NOON - 42, 3), (NOON + 3599, 3), (NOON + 3600, 1)]
+)
+def test_a_schedule_raises_the_minimum_from_one_load_time_before(now: float, minimum: int) -> None:
+    told = load(facts(**SPEC), now=now, load_seconds={"NVIDIA-A100": 42.0})
+    assert told.minimum == minimum
+    assert (told.floor_reason is not None) == (minimum == 3)
+
+
+def test_a_schedule_below_the_minimum_says_nothing() -> None:
+    scaling = {"minReplicas": 4, "maxReplicas": 8, "schedules": [PEAK]}
+    told = load(facts(scaling=scaling), now=NOON)
+    assert (told.minimum, told.floor_reason) == (4, None)
+
+
+@pytest.mark.parametrize(("wanted", "kept"), [(None, 2), (5, 5), (0, 0)])
+def test_a_paused_service_keeps_what_was_wanted_last(wanted: int | None, kept: int) -> None:
+    found = facts(*revision(current_revision(), replicas=2, ready=2), scaling={"paused": True})
+    found.body["status"] = {} if wanted is None else {"desiredReplicas": wanted}
+    assert load(found).kept == kept
+
+
+def test_the_pace_is_the_specs() -> None:
+    scaling = {"aggressiveness": "Cautious", "scaleUpCooldown": "1m", "scaleDownCooldown": "2m"}
+    told = load(facts(scaling=scaling))
+    assert (told.allowed_late, told.up_cooldown, told.down_cooldown) == (1e-4, 60.0, 120.0)
+    assert told.kept is None

@@ -4,9 +4,9 @@
 forward. Each part (capacity, demand, window, fleet) is a small function of its own.
 """
 
-from conch.decisions.scaling.decide import decide
 from conch.decisions.scaling.load import PoolLoad, Profile, ScalingDecision, ServiceLoad
 from conch.decisions.scaling.state import ScalingState, measured, state_from_profiles
+from conch.decisions.scaling.steer import decide
 
 __all__ = [
     "PoolLoad",

@@ -23,6 +23,15 @@ class Said:
 
 
 @dataclass(frozen=True, slots=True)
+class Pace:
+    """What was decided last, and when that was more, and when less, than before."""
+
+    replicas: int | None = None
+    raised_at: float | None = None
+    lowered_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ScalingState:
     """Of one service; the empty one is where every service starts."""
 
@@ -36,6 +45,7 @@ class ScalingState:
     started_at: float | None = None
     """When replicas still started, last; at first, when the service was first seen."""
     said: Said = field(default_factory=Said)
+    pace: Pace = field(default_factory=Pace)
 
     def to_dict(self) -> dict[str, Any]:
         """Return what lasts, as JSON values: the fits."""
