@@ -211,6 +211,41 @@ def test_a_paused_service_stays_as_it_is(fleet: Fleet, namespace: str) -> None:
     fleet.wait_ready(namespace, "digits", 3)
 
 
+def test_a_horizontal_pod_autoscaler_is_obeyed_within_the_bounds_and_named(
+    fleet: Fleet, namespace: str
+) -> None:
+    """The real one: without metrics it still sees to its own minReplicas, by /scale."""
+    fleet.serve(namespace, "digits", 1)
+    path = fleet.path(namespace, "digits")
+    fleet.client.merge(path, {"spec": {"scaling": {"maxReplicas": 2}}})
+    target = {"apiVersion": API_VERSION, "kind": "ModelService", "name": "digits"}
+    cpu = {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 80}}
+    metrics = [{"type": "Resource", "resource": cpu}]
+    bounds = {"minReplicas": 3, "maxReplicas": 4}
+    autoscaler = {
+        "apiVersion": "autoscaling/v2",
+        "kind": "HorizontalPodAutoscaler",
+        "metadata": {"name": "digits"},
+        "spec": {"scaleTargetRef": target, "metrics": metrics, **bounds},
+    }
+    autoscalers = f"/apis/autoscaling/v2/namespaces/{namespace}/horizontalpodautoscalers"
+    fleet.client.create(autoscalers, autoscaler)
+
+    def told() -> str:
+        return str(condition(fleet.client.get(path), "ScalingActive").get("message"))
+
+    wait_for(lambda: "asks for 3" in told(), "the autoscaler's wish is told", timeout=60)
+    fleet.wait_ready(namespace, "digits", 2)
+    message = told()
+    assert "the bounds allow 2" in message
+    # The API server notes no time of writes through /scale; the Event has it.
+    assert "written by kube-controller-manager through /scale" in message
+    fleet.client.delete(f"{autoscalers}/digits")
+    # Nobody fights: what was written stays.
+    assert fleet.client.get(path)["spec"]["replicas"] == 3
+    assert message in " ".join(fleet.ok("explain", "digits", "-n", namespace, "-o", "json").split())
+
+
 def test_detached_replicas_outlive_their_service(fleet: Fleet, namespace: str) -> None:
     fleet.serve(namespace, "digits", 2)
     fleet.serve(namespace, "other", 1)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from conch.api.base import parse_duration
 from conch.api.model import Variant
@@ -12,6 +13,7 @@ from conch.decisions.placement import Ledger
 from conch.decisions.scaling import PoolLoad, Profile, ServiceLoad, load_time, schedule
 from conch.provisioning.metadata import bounded
 from conch.reconcile.gather import ServiceFacts
+from conch.reconcile.store import replicas_entry
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ def load_of(
         minimum=peak.replicas if peak and by_schedule else scaling.min_replicas,
         maximum=scaling.most,
         fixed=spec.replicas,
+        fixed_by=None if spec.replicas is None else written_by(facts.body),
         window=scaling.seconds("window"),
         scale_down_window=scaling.seconds("scale_down_window"),
         target_utilization=scaling.target_utilization,
@@ -81,6 +84,16 @@ def load_of(
         up_cooldown=scaling.seconds("scale_up_cooldown"),
         down_cooldown=scaling.seconds("scale_down_cooldown"),
     )
+
+
+def written_by(body: Mapping[str, Any]) -> str | None:
+    """Return who wrote spec.replicas last, how and when, where the API server tells."""
+    entry = replicas_entry(dict(body))
+    if entry is None or not entry.get("manager"):
+        return None
+    way = " through /scale" if entry.get("subresource") == "scale" else ""
+    when = f" at {entry['time']}" if entry.get("time") else ""
+    return f"written by {entry['manager']}{way}{when}"
 
 
 def _kept(facts: ServiceFacts, pools: tuple[PoolLoad, ...]) -> int:

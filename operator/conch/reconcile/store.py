@@ -129,11 +129,21 @@ def created(body: Object) -> bool:
     return bool(body["metadata"].get("managedFields"))
 
 
+def replicas_entry(body: Object) -> Object | None:
+    """Return the newest entry of managedFields that is about spec.replicas, if there is one."""
+    entries = [
+        f
+        for f in body["metadata"].get("managedFields") or ()
+        if "f:replicas" in ((f.get("fieldsV1") or {}).get("f:spec") or {})
+    ]
+    return max(entries, key=lambda f: str(f.get("time") or ""), default=None)
+
+
 def _slim(body: Object) -> Object:
     """Return the object without what Conch never reads and large fleets pay for in memory.
 
-    Of managedFields only the names of entries stay that ``created`` asks for. Words that come
-    again and again are kept once.
+    Of managedFields only the names of entries stay that ``created`` asks for, and of a service the
+    one that tells who wrote spec.replicas. Words that come again and again are kept once.
     """
     metadata = {k: v for k, v in body["metadata"].items() if k != "managedFields"}
     ours = [
@@ -141,6 +151,10 @@ def _slim(body: Object) -> Object:
         for f in body["metadata"].get("managedFields") or ()
         if by_creation(f)
     ]
+    if body.get("kind") == "ModelService":
+        writer = replicas_entry(body)
+        told = {k: v for k, v in (writer or {}).items() if k != "fieldsV1"}
+        ours = [told | {"fieldsV1": {"f:spec": {"f:replicas": {}}}}] if writer else []
     slim = {**body, "metadata": {**metadata, **({"managedFields": ours} if ours else {})}}
     if body.get("kind") == "Pod":
         slim["spec"] = _pod_spec(body.get("spec") or {})

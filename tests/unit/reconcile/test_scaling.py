@@ -136,3 +136,30 @@ def test_the_pace_is_the_specs() -> None:
     told = load(facts(scaling=scaling))
     assert (told.allowed_late, told.up_cooldown, told.down_cooldown) == (1e-4, 60.0, 120.0)
     assert told.kept is None
+
+
+def written(manager: str, time: str, **entry: Any) -> Any:
+    fields: dict[str, Any] = {"f:spec": {"f:replicas": {}, "f:model": {}}}
+    return {"manager": manager, "operation": "Update", "time": time, "fieldsV1": fields, **entry}
+
+
+def test_who_wrote_spec_replicas_last_is_told() -> None:
+    service = bodies.model_service(replicas=3)
+    service["metadata"]["managedFields"] = [
+        written("helm", "2026-01-01T00:00:00Z"),
+        written("kube-controller-manager", "2026-01-01T00:05:00Z", subresource="scale"),
+        {**written("conch", "2026-01-01T00:09:00Z"), "fieldsV1": {"f:status": {}}},
+    ]
+    (found,) = gathered(store(ModelService=service)).services
+    told = load(found)
+    assert (
+        told.fixed_by == "written by kube-controller-manager through /scale at 2026-01-01T00:05:00Z"
+    )
+    assert told.fixed_by in decide(told, ScalingState(), 0.0).message
+
+
+def test_no_one_wrote_what_is_unset() -> None:
+    service = bodies.model_service()
+    service["metadata"]["managedFields"] = [written("kubectl", "2026-01-01T00:00:00Z")]
+    (found,) = gathered(store(ModelService=service)).services
+    assert load(found).fixed_by is None

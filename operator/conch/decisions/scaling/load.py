@@ -42,6 +42,8 @@ class ServiceLoad:
     maximum: int = 1
     fixed: int | None = None
     """spec.replicas: exactly this many within the bounds; 0 stops the service."""
+    fixed_by: str | None = None
+    """Who wrote spec.replicas and when, in words, where that is known."""
     window: float = 60.0
     """Over which arrivals are averaged."""
     scale_down_window: float = 300.0

@@ -68,10 +68,13 @@ def _paced(load: ServiceLoad, decision: ScalingDecision, pace: Pace, now: float)
 
 
 def _told(load: ServiceLoad, decision: ScalingDecision) -> ScalingDecision:
-    """Return the decision with the schedule named that is the reason of its number."""
-    if load.floor_reason is None or decision.wished != load.minimum:
-        return decision
-    return replace(decision, message=f"{decision.message}; {load.floor_reason}")
+    """Return the decision with what else its number comes from: an outside writer, a schedule."""
+    parts = [decision.message]
+    if load.fixed is not None and load.fixed_by is not None:
+        parts.append(load.fixed_by)
+    if load.floor_reason is not None and decision.wished == load.minimum:
+        parts.append(load.floor_reason)
+    return decision if len(parts) == 1 else replace(decision, message="; ".join(parts))
 
 
 def _noted(decision: ScalingDecision, pace: Pace, now: float) -> ScalingDecision:
