@@ -8,11 +8,42 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from conch.decisions.fleet import Pool
+from conch.decisions.fleet import Pool, ServiceKey
 from conch.reconcile.status import Outcome
 
 Object = dict[str, Any]
 _TICK_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+
+
+SCALING: Mapping[str, tuple[str, str]] = {
+    "demand": (
+        "conch_service_demand_items_per_second",
+        "Items a second that replicas are counted for.",
+    ),
+    "mu": (
+        "conch_service_replica_items_per_second",
+        "Items a second that one replica serves within the objective.",
+    ),
+    "planned_share": (
+        "conch_service_planned_ratio",
+        "Share of that which is planned for.",
+    ),
+    "load_seconds": (
+        "conch_service_load_seconds",
+        "Seconds that 9 of 10 starts of a replica take at most.",
+    ),
+    "late": ("conch_service_late_ratio", "Share of the requests that were late lately."),
+    "allowed_late": (
+        "conch_service_late_allowed_ratio",
+        "Share of the requests that may be late.",
+    ),
+    "minimum": (
+        "conch_service_replicas_min",
+        "Never fewer replicas than these, schedules included.",
+    ),
+    "maximum": ("conch_service_replicas_max", "Never more replicas than these."),
+}
+"""Metric and help of those figures of a scaling decision that are shown."""
 
 
 @dataclass(frozen=True)
@@ -62,19 +93,27 @@ class Exposition(Collector):
             registry=self.registry,
         )
         self._services: tuple[ServiceFigures, ...] = ()
+        self._scaling: Mapping[ServiceKey, Mapping[str, float]] = {}
         self._pools: tuple[Pool, ...] = ()
 
     def count(self, kind: str, verb: str) -> None:
         """Count one write."""
         self._writes.labels(kind, verb).inc()
 
-    def show(self, services: Iterable[ServiceFigures], pools: Sequence[Pool]) -> None:
-        """Show these figures from now on."""
+    def show(
+        self,
+        services: Iterable[ServiceFigures],
+        pools: Sequence[Pool],
+        scaling: Mapping[ServiceKey, Mapping[str, float]],
+    ) -> None:
+        """Show these figures from now on; ``scaling``: what decisions were counted from."""
         self._services, self._pools = tuple(services), tuple(pools)
+        self._scaling = scaling
 
     def collect(self) -> Iterator[Metric]:
         """Yield the gauges of all services and pools."""
         yield from _services(self._services)
+        yield from _scaling(self._scaling)
         yield _pools(self._pools)
         yield _requests(self._requests)
 
@@ -111,6 +150,15 @@ def _services(services: Sequence[ServiceFigures]) -> Iterator[Metric]:
         for parts in s.conditions:
             condition.add_metric((*key, *parts), 1)
     yield from (wanted, there, ready, condition)
+
+
+def _scaling(figures: Mapping[ServiceKey, Mapping[str, float]]) -> Iterator[Metric]:
+    for name, (metric, text) in SCALING.items():
+        gauge = GaugeMetricFamily(metric, text, labels=("namespace", "service"))
+        for key, of in figures.items():
+            if name in of:
+                gauge.add_metric((key.namespace, key.name), of[name])
+        yield gauge
 
 
 def _pools(pools: Sequence[Pool]) -> Metric:

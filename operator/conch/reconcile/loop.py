@@ -157,7 +157,8 @@ class Reconciler:
             self._carrier.begin()
         self._tell_others_soon(fleet, now)
         self._forget(fleet)
-        self.exposition.show(self._carrier.figures(), fleet.pools)
+        scaling = {o.facts.key: o.scaling.figures for o in outcomes if o.scaling is not None}
+        self.exposition.show(self._carrier.figures(), fleet.pools, scaling)
         self.ticks += 1
         self._took = self.clock.monotonic() - started
         waits = [o.plan.wake_after for o in outcomes if o.plan.wake_after is not None]

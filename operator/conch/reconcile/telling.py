@@ -19,6 +19,8 @@ Object = dict[str, Any]
 _TOLD = ("Ready", "Admitted", "Loaded", "ScalingActive")
 _QUIET = (Reason.SCALING, Reason.FIXED_REPLICAS, Reason.PAUSED, Reason.NO_READY_REPLICA)
 """Reasons that are no news: scaling that works is told by its steps, and a start by its end."""
+SCALED_UP, SCALED_DOWN = "ScaledUp", "ScaledDown"
+"""Reasons of the Events about another number of wanted replicas."""
 WORDS_LAST_S = 60.0
 """Words of conditions that tell of no trouble are renewed no more often than this: they carry
 numbers that change with each scrape, and a status of each service each few seconds would keep a
@@ -80,14 +82,14 @@ class Teller:
     async def _events(self, outcome: Outcome, body: Object, status: Object) -> None:
         key = outcome.facts.key
         if outcome.scaling is not None and outcome.wanted is not None:
-            before = self._wanted.get(key)
+            # What an earlier operator wanted is in the status.
+            before = self._wanted.get(key, (body.get("status") or {}).get("desiredReplicas"))
             self._wanted[key] = outcome.wanted
             if before is not None and before != outcome.wanted:
+                reason = SCALED_UP if outcome.wanted > before else SCALED_DOWN
                 text = f"from {before} to {outcome.wanted} replicas"
                 message = f"{text}: {outcome.scaling.message}"
-                await self._recorder.record(
-                    body, "ModelService", reason="Rescaled", message=message
-                )
+                await self._recorder.record(body, "ModelService", reason=reason, message=message)
         for change in _transitions(body, status):
             await self._recorder.record(
                 body,

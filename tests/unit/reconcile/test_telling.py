@@ -20,6 +20,7 @@ class Pen:
     def __init__(self) -> None:
         self.statuses: list[Any] = []
         self.events: list[tuple[str, bool]] = []
+        self.messages: list[str] = []
 
     async def status(self, _kind: str, body: Any, status: Any) -> bool:
         if body.get("status") == status:
@@ -31,6 +32,7 @@ class Pen:
         self, _about: Any, _kind: str, *, reason: str, message: str, warning: bool = False
     ) -> None:
         self.events.append((str(reason), warning))
+        self.messages.append(message)
 
 
 def teller() -> tuple[Teller, Pen]:
@@ -118,3 +120,37 @@ async def test_a_start_is_one_event_and_a_trouble_and_its_end_are_one_each() -> 
     well = replace(after(homeless, pen.statuses[-1]), unplaceable=None)
     await told.tell(well, NOW + 3)
     assert pen.events[2:] == [("Placed", False)]
+
+
+def wanting(replicas: int, of: Outcome | None = None) -> Outcome:
+    """Return a service that scales to so many replicas."""
+    return replace(working(f"{replicas} are wanted", of), wanted=replicas)
+
+
+async def test_each_change_of_the_wanted_number_is_one_event_with_its_numbers() -> None:
+    told, pen = teller()
+    first = wanting(1)
+    await told.tell(first, NOW)
+    pen.events.clear()
+    pen.messages.clear()
+    settled = after(first, pen.statuses[-1])
+    for second, replicas in enumerate((3, 3, 2), start=1):
+        await told.tell(wanting(replicas, settled), NOW + second)
+        settled = after(settled, pen.statuses[-1])
+    assert pen.events == [("ScaledUp", False), ("ScaledDown", False)]
+    assert pen.messages == [
+        "from 1 to 3 replicas: 3 are wanted",
+        "from 3 to 2 replicas: 2 are wanted",
+    ]
+
+
+async def test_a_change_during_a_restart_is_told_too() -> None:
+    told, pen = teller()
+    await told.tell(wanting(1), NOW)
+    settled = after(wanting(1), pen.statuses[-1])
+    another, pen = teller()
+    await another.tell(wanting(4, settled), NOW + 60)
+    assert pen.messages == ["from 1 to 4 replicas: 4 are wanted"]
+    third, pen = teller()
+    await third.tell(wanting(1, settled), NOW + 60)
+    assert pen.messages == []

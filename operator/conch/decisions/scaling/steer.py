@@ -15,11 +15,23 @@ def decide(load: ServiceLoad, state: ScalingState, now: float) -> ScalingDecisio
     ``now`` is in seconds. Without data the replicas stay what they are, within the bounds.
     """
     decision = by_load(load, state, now)
+    decision = replace(decision, figures={**_wishes(load), **decision.figures})
     if load.kept is not None:
         return _paused(load, decision, load.kept)
     if load.fixed is None:
         decision = _paced(load, decision, state.pace, now)
     return _noted(_told(load, decision), state.pace, now)
+
+
+def _wishes(load: ServiceLoad) -> dict[str, float]:
+    """Return the figures that come from people, and the load time."""
+    return {
+        "minimum": load.minimum,
+        "maximum": load.maximum,
+        "load_seconds": load.load_seconds,
+        "allowed_late": load.allowed_late,
+        "planned_share": load.target_utilization,
+    }
 
 
 def _paused(load: ServiceLoad, decision: ScalingDecision, kept: int) -> ScalingDecision:
