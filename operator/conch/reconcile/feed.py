@@ -4,13 +4,15 @@ import asyncio
 import contextlib
 import functools
 import logging
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 
 from conch.api.names import LABEL_MANAGED_BY, MANAGED_BY
 from conch.clients.clock import Clock
 from conch.clients.cluster import Cluster, ClusterError
 from conch.clients.prometheus import MetricsSource, MetricsUnavailable
 from conch.metrics.queries import queries
+from conch.metrics.series import Series
 from conch.metrics.signals import parse
 from conch.reconcile.gather import child_key
 from conch.reconcile.loop import Reconciler
@@ -27,6 +29,12 @@ OWN_ONLY = (
 )
 """Kinds of which only Conch's own objects are listed. Of the others all are watched anyway, and
 what is somebody else's is known before Conch would apply something of the same name."""
+LOOK_S = 1.0
+"""Between two looks whether there was a scrape, at least."""
+REST_PER_ROUND = 10.0
+"""And so many times what the last round of queries took: in a large fleet, where somebody is
+scraped at any moment, neither Prometheus nor this process is to do nothing else."""
+_NEWEST = "scraped"
 _SELECTOR = f"{LABEL_MANAGED_BY}={MANAGED_BY}"
 
 
@@ -69,18 +77,47 @@ async def keep_listing(
 async def keep_measuring(
     source: MetricsSource, reconciler: Reconciler, clock: Clock, *, every: float
 ) -> None:
-    """Ask Prometheus every so many seconds, for ever. Without an answer there are no signals."""
+    """Ask Prometheus every so many seconds, and soon after a scrape, for ever.
+
+    Without an answer there are no signals.
+    """
     asked = queries()
     while True:
+        began, newest = clock.monotonic(), math.inf
         try:
             answers = await source.query(asked, clock.wall())
+            newest = _newest(answers)
             reconciler.measured(parse(answers, _entries(reconciler.store)), fault=None)
         except MetricsUnavailable as error:
             reconciler.measured({}, fault=str(error))
         except Exception as error:
             logger.exception("metrics can't be read")
             reconciler.measured({}, fault=f"what Prometheus answers can't be read: {error!r}")
-        await asyncio.sleep(every)
+        pause = max(LOOK_S, REST_PER_ROUND * (clock.monotonic() - began))
+        await _until_scraped(source, clock, newest, pause=pause, most=every)
+
+
+async def _until_scraped(
+    source: MetricsSource, clock: Clock, newest: float, *, pause: float, most: float
+) -> None:
+    """Return once a sample is newer than ``newest``, or after ``most`` seconds.
+
+    One of the queries is asked each ``pause`` seconds: a flood is to be seen within a second or
+    two of its scrape, however long it is to the next regular round.
+    """
+    left = most
+    while left > pause:
+        await asyncio.sleep(pause)
+        left -= pause
+        with contextlib.suppress(Exception):  # the regular round says what is wrong
+            if _newest(await source.query({_NEWEST: queries()[_NEWEST]}, clock.wall())) > newest:
+                return
+    await asyncio.sleep(left)
+
+
+def _newest(answers: Mapping[str, Sequence[Series]]) -> float:
+    """Return when the newest sample of the fleet was scraped (epoch, s)."""
+    return max((series.value for series in answers[_NEWEST]), default=0.0)
 
 
 def _entries(store: Store) -> Mapping[tuple[str, str], str]:

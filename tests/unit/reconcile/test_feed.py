@@ -1,0 +1,118 @@
+"""When Prometheus is asked: soon after a scrape, and not more often than it can bear."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from conch.clients.prometheus import MetricsUnavailable
+from conch.metrics.queries import queries
+from conch.metrics.series import Series
+from conch.reconcile import feed
+from conch.reconcile.feed import keep_measuring
+
+
+@dataclass
+class Time:
+    """A clock that moves where somebody sleeps, and ends the test in the end."""
+
+    now: float = 0.0
+    end: float = 60.0
+
+    def wall(self) -> float:
+        return self.now
+
+    def monotonic(self) -> float:
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        if self.now > self.end:
+            raise asyncio.CancelledError
+
+
+@dataclass
+class Scraped:
+    """A Prometheus that scrapes every so many seconds and needs some for each round of queries."""
+
+    time: Time
+    interval: float
+    takes: float = 0.0
+    down: bool = False
+    rounds: list[float] = field(default_factory=list)
+    looks: list[float] = field(default_factory=list)
+
+    async def query(self, asked: Mapping[str, str], at: float) -> Mapping[str, list[Series]]:
+        whole = len(asked) == len(queries())
+        (self.rounds if whole else self.looks).append(at)
+        self.time.now += self.takes * len(asked) / len(queries())
+        if self.down:
+            raise MetricsUnavailable("gone")
+        last = at - at % self.interval
+        return {name: [Series({}, last, at)] if name == "scraped" else [] for name in asked}
+
+
+@dataclass
+class Listener:
+    """Stands for the reconciler; ``faults`` has what it was told."""
+
+    store: Mapping[str, Sequence[object]] = field(default_factory=dict)
+    faults: list[str | None] = field(default_factory=list)
+
+    def measured(self, signals: object, *, fault: str | None) -> None:
+        self.faults.append(fault)
+
+
+async def measured(
+    monkeypatch: pytest.MonkeyPatch, source: Scraped, *, every: float = 5.0
+) -> Listener:
+    heard = Listener()
+    listener: Any = heard
+    monkeypatch.setattr(asyncio, "sleep", source.time.sleep)
+    monkeypatch.setattr(feed, "_entries", lambda _: {})
+    with pytest.raises(asyncio.CancelledError):
+        await keep_measuring(source, listener, source.time, every=every)
+    return heard
+
+
+async def test_a_scrape_is_read_within_a_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = Scraped(Time(now=2.3), interval=5.0)
+    await measured(monkeypatch, source)
+    after = [at % 5.0 for at in source.rounds[1:]]
+    assert max(after) < 1.0
+    assert len(source.rounds) == 12
+
+
+async def test_between_scrapes_only_one_query_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = Scraped(Time(), interval=30.0)
+    await measured(monkeypatch, source)
+    assert source.rounds == [0, 5, 10, 15, 20, 25, 30, 35, 40, 45, 50, 55, 60]
+    assert len(source.looks) == pytest.approx(48, abs=1)
+
+
+async def test_rounds_that_take_long_leave_prometheus_its_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    source = Scraped(Time(), interval=0.1, takes=0.3)
+    await measured(monkeypatch, source)
+    gaps = [b - a for a, b in zip(source.rounds, source.rounds[1:], strict=False)]
+    assert min(gaps) >= 3.0
+    assert max(gaps) <= 5.4
+
+
+async def test_a_short_pace_is_kept_without_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = Scraped(Time(end=10.0), interval=5.0)
+    await measured(monkeypatch, source, every=0.5)
+    assert len(source.rounds) == 21
+    assert not source.looks
+
+
+async def test_without_an_answer_the_pace_is_the_regular_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    source = Scraped(Time(), interval=5.0, down=True)
+    listener = await measured(monkeypatch, source)
+    assert set(listener.faults) == {"gone"}
+    assert len(source.rounds) == 13
