@@ -5,6 +5,7 @@ that sends each request to the replica with the least to do. An instance that is
 waits, up to a batch, and is held for fixed + per_item·batch seconds.
 """
 
+import math
 from collections.abc import Iterable
 from heapq import heapify, heappush, heapreplace
 from typing import NamedTuple
@@ -81,6 +82,7 @@ class Station:
         self._sizes: list[int] = []
         """Of each run that serves a batch, in the order of their beginnings."""
         self._runs = 0
+        self._time = -math.inf
         self._lost: list[tuple[int, int]] = []
         self._work = 0.0
         """Seconds of all runs that began, to their end."""
@@ -127,9 +129,10 @@ class Station:
         if self._batch > 1:
             self._advance_batches(until)
             return
-        new = [free for free, _, size, _ in self._slots if not size and free < until]
+        new = [free for free, _, size, _ in self._slots if not size and self._time < free < until]
         for moment in sorted({*new, until}):
             self._advance_singles(moment)
+        self._time = until
         work = self._profile.seconds(1) * (self.begun - before)
         self._runs += self.begun - before
         self._account(before, work, work)
@@ -140,10 +143,10 @@ class Station:
         Within a column a run begins when its request has come and the run before has ended, which
         is a running maximum once the time of the runs so far is taken off.
         """
-        ready = sorted(slot for slot in self._slots if slot[0] <= until or slot[2])
+        ready = sorted(slot for slot in self._slots if slot[0] < until or slot[2])
         came = int(self._arrivals.searchsorted(until, side="right"))
         count, width = came - self.begun, len(ready)
-        if not count or not width:
+        if not count or not width:  # all that came has begun, or nothing can begin
             return
         seconds = self._profile.seconds(1)
         rows = -(-count // width)
@@ -161,7 +164,7 @@ class Station:
             last = column + (begun - 1 - column) // width * width
             end = float(starts[last]) + seconds
             ready[column] = (end, ready[column][1], 1, self.begun + last)
-        self._slots = ready + [slot for slot in self._slots if slot[0] > until and not slot[2]]
+        self._slots = ready + [slot for slot in self._slots if slot[0] >= until and not slot[2]]
         heapify(self._slots)
         self.begun += begun
 
