@@ -3,12 +3,16 @@
 Real API server, controllers and scheduler; nodes, pods and their metrics are simulated.
 """
 
+import json
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
+import requests
 
 from conch.api.conditions import Reason
-from tests.kit.control_plane import condition
+from tests.kit.control_plane import ROOT, condition
 from tests.kit.fleet import POOLS
 from tests.kit.prometheus import FakePrometheus, Lie
 from tests.kit.scenario import CONCH, Scenario
@@ -79,6 +83,25 @@ def test_load_alone_scales(scenario: Scenario, prometheus: FakePrometheus) -> No
     assert condition(service, "ScalingActive")["status"] == "True"
     prometheus.load = TRICKLE
     scenario.wait(lambda: scenario.settled(1), "1 replica after the flood")
+
+
+def test_explain_leads_from_the_load_to_the_number(scenario: Scenario, metered_lane: Lane) -> None:
+    url = metered_lane.operator.url
+    words = ("explain", "digits", "-n", scenario.namespace, "--operator-url", url)
+    command = [sys.executable, "-m", "conch.cli.plugin", *words, "-o", "json"]
+    environment = {"PYTHONPATH": str(ROOT / "operator"), "HOME": "/nonexistent"}
+    environment["KUBECONFIG"] = str(metered_lane.cluster.kubeconfig)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    why = "\n".join(told["why"])
+    assert "4 replicas are wanted" in why
+    assert "One replica serves 100 items/s" in why
+    assert "Bounds: 1 to 4." in why
+    assert told["scaling"]["pools"]
+    assert told["changes"][-1]["reason"] == "ScaledUp"
+    shown = requests.get(f"{url}/metrics", timeout=10).text
+    assert "conch_service_load_seconds{" in shown
 
 
 @pytest.mark.parametrize(

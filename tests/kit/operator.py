@@ -107,7 +107,7 @@ class Operator:
     def ticks(self) -> int:
         """How often the running process has decided; 0 where it does not answer."""
         try:
-            with urllib.request.urlopen(self._metrics, timeout=5) as answer:
+            with urllib.request.urlopen(f"{self.url}/metrics", timeout=5) as answer:
                 text = answer.read().decode()
         except (OSError, http.client.HTTPException):
             return 0  # killed, perhaps amid its answer
@@ -115,8 +115,9 @@ class Operator:
         return int(float(found[1])) if found else 0
 
     @property
-    def _metrics(self) -> str:
-        return f"http://127.0.0.1:{self._invocation.metrics_port}/metrics"
+    def url(self) -> str:
+        """Where it shows its metrics."""
+        return f"http://127.0.0.1:{self._invocation.metrics_port}"
 
     def start(self, *, wait_out_lease: bool = False) -> None:
         """Start it and return once it has decided for the first time.

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -14,6 +15,7 @@ from conch.cli.digest import digest_command
 from conch.cli.plugin_detach import ANNOTATION_DETACHED, Change, Detaching, annotate
 from conch.cli.plugin_explain import Explanation, explain, is_paused
 from conch.cli.plugin_read import Reading, events_of, read
+from conch.cli.plugin_scaling import account_of
 from conch.cli.plugin_target import (
     AllOption,
     ContextOption,
@@ -51,13 +53,23 @@ def version_command() -> None:
 
 @app.command("explain")
 def explain_command(
+    *,
     service: ServiceArgument,
     namespace: NamespaceOption = None,
     output: OutputOption = None,
+    operator_url: Annotated[
+        str | None,
+        typer.Option(
+            envvar="CONCH_OPERATOR_URL",
+            help="where the operator's metrics are, such as http://127.0.0.1:8081; unset: asked "
+            "through the API server",
+            show_default=False,
+        ),
+    ] = None,
     kubeconfig: KubeconfigOption = None,
     context: ContextOption = None,
 ) -> None:
-    """Explain a service: conditions, numbers, pools, replicas, and what to do."""
+    """Explain a service: why this many replicas, conditions, pools, and what to do."""
     target = Target(kubeconfig, context, namespace)
     where = target.resolved_namespace()
 
@@ -65,7 +77,10 @@ def explain_command(
         now = SystemClock().wall()
         found = await service_of(cluster, where, service)
         reading = await read(cluster, where, now)
-        return explain(found, reading, await events_of(cluster, found), now)
+        account, note = await account_of(cluster, reading.leader, found, operator_url)
+        if note is not None:
+            reading = replace(reading, notes=(*reading.notes, note))
+        return explain(found, reading, await events_of(cluster, found), now, account)
 
     explanation = target.run(work)
     if output is not None:

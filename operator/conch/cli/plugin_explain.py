@@ -8,6 +8,7 @@ from conch.api.conditions import ConditionType, Reason
 from conch.api.names import ANNOTATION_PAUSED
 from conch.cli.plugin_advice import ADVICE
 from conch.cli.plugin_read import Reading, event_time
+from conch.cli.plugin_scaling import reasons
 from conch.decisions import placement
 from conch.decisions.fleet import Pod, Pool, Shape
 from conch.decisions.placement import Ledger
@@ -15,6 +16,7 @@ from conch.provisioning.metadata import bounded
 from conch.reconcile import health
 from conch.reconcile.gather import ServiceFacts
 from conch.reconcile.status import pool_status
+from conch.reconcile.telling import SCALED_DOWN, SCALED_UP
 
 Object = dict[str, Any]
 NOT_RUNNING = (
@@ -99,15 +101,31 @@ class Explanation:
     events: tuple[EventLine, ...]
     todo: tuple[str, ...]
     notes: tuple[str, ...]
+    why: tuple[str, ...] = ()
+    """Sentences from what is asked for to the number of replicas."""
+    changes: tuple[EventLine, ...] = ()
+    """Events about another number of replicas."""
+    scaling: Mapping[str, Any] | None = None
+    """What the operator counted from; None where it could not be asked."""
 
 
-def explain(service: Object, reading: Reading, events: Sequence[Object], now: float) -> Explanation:
-    """Return the explanation of a ModelService; ``now`` in seconds since the epoch."""
+def explain(
+    service: Object,
+    reading: Reading,
+    events: Sequence[Object],
+    now: float,
+    account: Mapping[str, Any] | None = None,
+) -> Explanation:
+    """Return the explanation of a ModelService; ``now`` in seconds since the epoch.
+
+    ``account``: what the operator says of its scaling.
+    """
     metadata, spec = service["metadata"], service.get("spec") or {}
     status = service.get("status") or {}
     facts = _facts(service, reading)
     conditions = tuple(_condition(c, now) for c in status.get("conditions") or ())
     pods = facts.service.pods if facts else ()
+    told = tuple(_event(e, now) for e in events)
     return Explanation(
         namespace=metadata["namespace"],
         name=metadata["name"],
@@ -125,9 +143,12 @@ def explain(service: Object, reading: Reading, events: Sequence[Object], now: fl
         conditions=conditions,
         pools=tuple(_pools(facts, reading)) if facts else (),
         pods=tuple(_pod(p, now, nodes_known=reading.nodes_known) for p in pods),
-        events=tuple(_event(e, now) for e in events),
+        events=told,
         todo=tuple(_todo(service, conditions, reading)),
         notes=tuple(reading.notes),
+        why=tuple(reasons(account)) if account else (),
+        changes=tuple(e for e in told if e.reason in (SCALED_UP, SCALED_DOWN)),
+        scaling=account,
     )
 
 

@@ -28,6 +28,13 @@ class Leader:
 
     holder: str
     age: float
+    namespace: str = ""
+    """Of the lease, which is the operator's."""
+
+    @property
+    def pod(self) -> str:
+        """Name of the pod, where the operator runs in one."""
+        return self.holder.rpartition("-")[0]
 
     @property
     def alive(self) -> bool:
@@ -107,7 +114,7 @@ def _leader(lease: Object, now: float) -> Leader:
     spec = lease.get("spec") or {}
     renewed = spec.get("renewTime")
     age = now - views.seconds_of(renewed) if renewed else float("inf")
-    return Leader(holder=spec.get("holderIdentity") or "", age=age)
+    return Leader(spec.get("holderIdentity") or "", age, lease["metadata"].get("namespace", ""))
 
 
 async def events_of(cluster: Cluster, service: Object, most: int = 8) -> list[Object]:

@@ -1,7 +1,7 @@
 """How answers look: 80 columns, plain where the output is not a terminal."""
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from enum import StrEnum
 from typing import Any
@@ -69,6 +69,7 @@ def table(*columns: str) -> Table:
 def show_explanation(out: Console, e: Explanation) -> None:
     """Print an explanation."""
     _head(out, e)
+    _show_why(out, e)
     _section(out, "Conditions")
     for condition in e.conditions:
         _show_condition(out, condition)
@@ -88,6 +89,16 @@ def show_explanation(out: Console, e: Explanation) -> None:
     _section(out, "What to do")
     for line in e.todo or ("Nothing: all is as wanted.",):
         _item(out, line)
+
+
+def _show_why(out: Console, e: Explanation) -> None:
+    if not (e.why or e.changes):
+        return
+    _section(out, "Why this many replicas")
+    for line in e.why:
+        _item(out, line)
+    for change in e.changes[-_CHANGES:]:
+        _item(out, f"{age(change.age_seconds)} ago {change.message}")
 
 
 def _head(out: Console, e: Explanation) -> None:
@@ -132,6 +143,8 @@ def _item(out: Console, text: str) -> None:
     out.print(grid)
 
 
+_CHANGES = 3
+"""Steps up or down, the last ones."""
 _ABNORMAL = ("Reconciling", "Stalled")
 
 
@@ -212,11 +225,17 @@ def show_overview(out: Console, lines: Sequence[dict[str, Any]], *, with_namespa
 
 
 def plain(value: Any) -> Any:
-    """Return an answer for programs: names as the Kubernetes API spells them, whole seconds."""
+    """Return an answer for programs: names as the Kubernetes API spells them, ages in seconds."""
     if is_dataclass(value) and not isinstance(value, type):
         return plain({f.name: getattr(value, f.name) for f in fields(value)})
-    if isinstance(value, dict):
-        return {to_camel(k): plain(v) for k, v in value.items()}
+    if isinstance(value, Mapping):
+        return {to_camel(k): _number(k, v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(v) for v in value]
-    return int(value) if isinstance(value, float) else value
+    return value
+
+
+def _number(name: str, value: Any) -> Any:
+    if not isinstance(value, float):
+        return plain(value)
+    return int(value) if name == "age_seconds" else float(f"{value:.6g}")

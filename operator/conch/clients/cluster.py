@@ -257,6 +257,12 @@ class Cluster:
             if error.status != 404:
                 raise
 
+    async def through_pod(self, namespace: str, pod: str, port: int, path: str) -> Object:
+        """Return what a pod answers at a path, asked through the API server."""
+        url = f"/api/v1/namespaces/{namespace}/pods/{pod}:{port}/proxy/{path.lstrip('/')}"
+        found: Object = await self._call("get", self._dynamic.request("get", url, **_raw()))
+        return found
+
     def _path(self, kind: str, name: str, namespace: str | None, subresource: str | None) -> str:
         path: str = self._resources[kind].path(name=name, namespace=namespace)
         return f"{path}/{subresource}" if subresource else path

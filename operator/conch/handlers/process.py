@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import kopf
-from prometheus_client import start_http_server
 
 from conch.clients.clock import SystemClock
 from conch.clients.cluster import Cluster, ClusterError, connect
@@ -17,6 +16,7 @@ from conch.clients.lease import Elector
 from conch.clients.lease_thread import LeaseThread
 from conch.clients.prometheus import Prometheus
 from conch.clients.resources import CHILDREN
+from conch.handlers.serving import serve
 from conch.handlers.watches import registry_of, watched
 from conch.handlers.watching import keep_watching
 from conch.reconcile.feed import keep_listing, keep_measuring, relist
@@ -46,7 +46,7 @@ class Endpoints:
     health: str | None = None
     """Of the liveness probe, such as ``http://0.0.0.0:8080/healthz``."""
     metrics_port: int | None = None
-    """Of the operator's own metrics."""
+    """Of the operator's own metrics, and of what explains its scaling."""
 
 
 async def run(settings: Settings, *, kubeconfig: str | None, endpoints: Endpoints) -> None:
@@ -96,7 +96,7 @@ async def _serve(
 ) -> None:
     reconciler = Reconciler(cluster.fenced(lease), Store(), settings, SystemClock())
     if endpoints.metrics_port is not None:
-        start_http_server(endpoints.metrics_port, registry=reconciler.exposition.registry)
+        serve(endpoints.metrics_port, reconciler.exposition.registry, reconciler.account)
     stop, missed = asyncio.Event(), asyncio.Event()
     _hear(stop)
     watching: asyncio.Future[Any] = asyncio.ensure_future(_watch(reconciler, endpoints, missed))

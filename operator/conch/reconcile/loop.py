@@ -16,6 +16,7 @@ from conch.decisions import replicas
 from conch.decisions.fleet import ServiceKey
 from conch.decisions.placement import Ledger
 from conch.decisions.scaling import ScalingDecision, ScalingState, ServiceLoad, decide
+from conch.decisions.scaling.account import account
 from conch.provisioning.metadata import LABEL_NAMESPACE
 from conch.reconcile import status as statuses
 from conch.reconcile.carrier import Carrier
@@ -64,6 +65,11 @@ class Reconciler:
     """Seconds of the last tick."""
     _scaling: dict[ServiceKey, ScalingState] = field(default_factory=dict)
 
+    _accounts: dict[ServiceKey, tuple[ServiceLoad, ScalingDecision, float]] = field(
+        default_factory=dict
+    )
+    """What was decided last, from what, and when; read by other threads, so only replaced."""
+
     def __post_init__(self) -> None:
         """Build the parts."""
         self.exposition = Exposition(self.cluster.requests)
@@ -105,6 +111,14 @@ class Reconciler:
         self._measurement = Measurement(signals, fault=fault)
         self._measured_at = self.clock.monotonic()
         self.wake()
+
+    def account(self, namespace: str, name: str) -> dict[str, Any] | None:
+        """Return what a service's number of replicas comes from; any thread may ask."""
+        found = self._accounts.get(ServiceKey(namespace, name))
+        if found is None:
+            return None
+        load, decision, moment = found
+        return account(load, decision, self.clock.monotonic() - moment)
 
     async def run(self) -> None:
         """Tick for ever; raises NotLeaderError when the lease is lost."""
@@ -223,6 +237,7 @@ class Reconciler:
         state = self._scaling.get(facts.key) or self._profiles.initial(facts)
         decision = decide(load, state, moment)
         self._scaling[facts.key] = decision.state
+        self._accounts[facts.key] = (load, decision, moment)
         wanted = _wanted(load, decision)
         plan = replicas.plan(
             facts.service,
@@ -306,6 +321,8 @@ class Reconciler:
         keys = {f.key for f in fleet.services}
         for key in self._scaling.keys() - keys:
             del self._scaling[key]
+        for key in self._accounts.keys() - keys:
+            del self._accounts[key]
         self._carrier.forget(keys)
         self._resting.forget(keys)
 

@@ -58,6 +58,8 @@ class Story:
     waiting: float = 0.0
     obeyed: bool = True
     log: list[ScalingDecision] = field(default_factory=list)
+    seen: ServiceLoad = field(init=False)
+    """What the last decision was made from."""
 
     @property
     def last(self) -> ScalingDecision:
@@ -90,7 +92,8 @@ class Story:
                 )
                 for p, s in zip(self.pools, seen, strict=True)
             )
-            decision = decide(replace(self.load, pools=loads), self.state, self.now)
+            self.seen = replace(self.load, pools=loads)
+            decision = decide(self.seen, self.state, self.now)
             self.state = decision.state
             self.log.append(decision)
             told.append(decision.replicas)

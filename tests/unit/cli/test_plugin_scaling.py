@@ -1,0 +1,54 @@
+"""Why this many replicas, in sentences."""
+
+from typing import Any
+
+import pytest
+
+from conch.cli.plugin_scaling import reasons
+from conch.decisions.scaling import ScalingState, decide
+from conch.decisions.scaling.account import account
+from tests.unit.decisions.scaling.story import story
+
+
+def told(seconds: float = 60.0, rate: float = 18.0, **load: Any) -> str:
+    """Return what is said of a service after so much load."""
+    tale = story(**load)
+    tale.run(rate, seconds)
+    return "\n".join(reasons(account(tale.seen, tale.last, 2.0)))
+
+
+def test_it_leads_from_the_load_to_the_number() -> None:
+    text = told()
+    assert " replicas are wanted, " in text
+    assert "items/s on NVIDIA-A100 within 1 s; 70% of it are planned for" in text
+    assert "A replica takes 20 s to start, 9 times of 10." in text
+    assert "0.10% of the requests may be late" in text
+    assert "Bounds: 1 to 8." in text
+
+
+def test_it_says_where_the_capacity_is_from() -> None:
+    assert "declared: 100 ms + 0 ms an item" in told(seconds=5)
+    assert "measured (" in told(rate=6.0, seconds=300)
+    assert "is not known yet" in told(profiles=False, seconds=5)
+
+
+def test_it_names_writer_and_schedule() -> None:
+    text = told(fixed=2, fixed_by="written by helm", minimum=2, floor_reason="the schedule x: 2")
+    assert "Bounds: 2 to 8; spec.replicas asks for 2, written by helm." in text
+    assert "The lower one is that of the schedule x: 2." in text
+
+
+def test_it_says_what_holds_less_back() -> None:
+    values = account(story().load, decide(story().load, ScalingState(), 0.0), 0.0)
+    values["figures"] = {"window_left_s": 120.0, "cooldown_left_s": 30.0}
+    text = "\n".join(reasons(values))
+    assert "Less would do, but was more within 300 s: nothing goes for another 120 s." in text
+    assert "A cool-down holds it for another 30 s." in text
+
+
+@pytest.mark.parametrize("figure", ["mean", "slope", "backlog", "forecast", "beta"])
+def test_each_part_of_the_demand_is_told(figure: str) -> None:
+    values = account(story().load, decide(story().load, ScalingState(), 0.0), 0.0)
+    values["figures"] = {"demand": 10.0, figure: 1.25, "sigma": None}
+    (line,) = [r for r in reasons(values) if r.startswith("Asked for")]
+    assert "1.25" in line
