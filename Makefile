@@ -12,7 +12,7 @@ SIDE_BY_SIDE ?= -n 4 --dist loadfile --no-loadscope-reorder
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 .PHONY: help install lint format crds docs test test-unit test-control-plane test-e2e sweep demo \
-	bench-main-job bench-control-plane bench-failover bench-second-start bench-scaling-live cluster cluster-down cluster-status clean
+	bench-main-job bench-control-plane bench-failover bench-second-start bench-scaling-live golden cluster cluster-down cluster-status clean
 
 help: ## Show these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -92,6 +92,9 @@ bench-second-start: install ## Measure what the nodes' cache saves into build/be
 
 bench-scaling-live: install ## Race Conch against KEDA on the local cluster into build/bench/scaling-live.json
 	@$(BIN)/python -m e2e.bench.scaling_live
+
+golden: install ## Record anew what other autoscalers decide, from their own Go modules
+	@$(BIN)/python -m e2e.golden
 
 cluster: install ## Start the local cluster, or mend it (Linux, root)
 	@$(BIN)/python -m e2e.cluster up

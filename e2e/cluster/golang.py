@@ -6,7 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -62,6 +62,17 @@ class Go:
     def module_folder(self, module: str, version: str) -> Path:
         """Where the module's source lies, read-only; downloads it if it has to."""
         return Path(self._download(module, version)["Dir"])
+
+    def run_test(self, folder: Path, arguments: Sequence[str]) -> None:
+        """Runs the tests of the module in `folder`, which get `arguments`."""
+        command: list[str | Path] = [self.command, "test", "-p=2", "-count=1", ".", "-args"]
+        run([*command, *arguments], log=self.log, env=_environment(), cwd=folder)
+
+    def required_version(self, folder: Path, module: str) -> str:
+        """The version of `module` that the module in `folder` requires."""
+        facts = self._json("mod", "edit", "-json", str(folder / "go.mod"))
+        versions: dict[str, str] = {entry["Path"]: entry["Version"] for entry in facts["Require"]}
+        return versions[module]
 
     def _build(self, package: Package, *, work: Path, output: Path) -> None:
         # Two compilers at once keep a small machine usable.

@@ -1,0 +1,1 @@
+"""What other autoscalers decide, recorded from their own code: `make golden`."""
