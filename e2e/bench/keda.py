@@ -8,6 +8,7 @@ controller asks it there.
 import base64
 import contextlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,31 +41,42 @@ IDENTITY = Identity(
 )
 
 
-@contextlib.contextmanager
-def running(tools: Tools, folder: Path, *, report: Reporter) -> Iterator[None]:
-    """Have KEDA run, and HPA get its metrics, while the body runs; nothing of it stays."""
-    bin_folder = ensure_binaries((OPERATOR, ADAPTER), report=report)
+@dataclass(frozen=True)
+class Built:
+    """KEDA's programs, and the folder of its CustomResourceDefinitions."""
+
+    bin: Path
+    crds: Path
+
+
+def ensure(report: Reporter) -> Built:
+    """Build KEDA unless it is there."""
     crds = ensure_keda_crds(report=report)
+    return Built(ensure_binaries((OPERATOR, ADAPTER), report=report), crds)
+
+
+@contextlib.contextmanager
+def running(tools: Tools, built: Built, folder: Path, *, report: Reporter) -> Iterator[None]:
+    """Have KEDA run, and HPA get its metrics, while the body runs; nothing of it stays."""
     pki = Pki(folder / "certs")
     pki.ensure([IDENTITY])
     supervisor = Supervisor(folder / "processes", die_with_parent=True)
     runner = Runner(supervisor)
-    remove(tools, crds)
     try:
         with report.step("KEDA"):
-            tools.kubectl("apply", "--server-side", "-f", str(crds))
-            for path in sorted(crds.glob("*.yaml")):
+            tools.kubectl("apply", "--server-side", "-f", str(built.crds))
+            for path in sorted(built.crds.glob("*.yaml")):
                 name = crd_name(path)
                 tools.kubectl("wait", "--for=condition=Established", f"crd/{name}")
             _publish(tools.kubeconfig)
-            for part in parts(bin_folder, pki, tools.kubeconfig):
+            for part in parts(built.bin, pki, tools.kubeconfig):
                 runner.ensure(part)
             tools.apply(*manifests(pki.authority.read_bytes()))
             wait_for("the metrics of KEDA", lambda: _serves(tools), timeout=60)
         yield
     finally:
         with report.step("removing KEDA"):
-            remove(tools, crds)
+            remove(tools, built)
             supervisor.stop_all()
 
 
@@ -195,7 +207,7 @@ def _serves(tools: Tools) -> bool:
     return bool(condition(body, "Available").get("status") == "True")
 
 
-def remove(tools: Tools, crds: Path) -> None:
+def remove(tools: Tools, built: Built) -> None:
     """Remove all of it, also what a run that was killed has left.
 
     The APIService goes first: while nothing answers there, no namespace can be removed.
@@ -203,7 +215,7 @@ def remove(tools: Tools, crds: Path) -> None:
     gone = ("--ignore-not-found", "--wait=false")
     tools.kubectl("delete", "apiservice", API_SERVICE, *gone)
     tools.kubectl("delete", "clusterrole,clusterrolebinding", READER, *gone)
-    for name in sorted(crd_name(path) for path in crds.glob("*.yaml")):
+    for name in sorted(crd_name(path) for path in built.crds.glob("*.yaml")):
         if tools.get("crd", name) is not None:
             _release(tools, name)
             tools.kubectl("delete", "crd", name, "--timeout=60s", timeout=90)

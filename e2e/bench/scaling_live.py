@@ -183,6 +183,9 @@ def measure(
     stage: Stage, load: Load, pending: float, console: Console, report: Reporter
 ) -> Figures:
     """Return all figures: of breaches, then of each contender."""
+    rival_built = keda.ensure(report)
+    # A run that was killed leaves an API that nobody serves, and no namespace can be removed then.
+    keda.remove(stage.tools, rival_built)
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="conch-bench-")))
         url = stack.enter_context(second_prometheus(folder, report))
@@ -196,7 +199,7 @@ def measure(
             conch = race("conch", place, client, load, console, steer=partial(free, place))
         await_empty(stage, place.namespace)
         with (
-            keda.running(stage.tools, folder / "keda", report=report),
+            keda.running(stage.tools, rival_built, folder / "keda", report=report),
             scratch(stage, "bench-scaling-keda") as place,
             scaled_by_keda(place, url, pending) as steer,
         ):
