@@ -1,4 +1,4 @@
-"""Writes docs/reference/ from the code: ``make docs``. A test sees to it that it is up to date."""
+"""Writes docs/reference/ and the chart's rules from the code: ``make docs``; tests compare them."""
 
 import json
 from collections.abc import Iterator
@@ -8,9 +8,11 @@ from typing import Any
 from conch.api.conditions import ConditionType
 from conch.api.crd import KINDS, Kind, crd
 from conch.cli.plugin_advice import ADVICE
+from conch.metrics import rules
 
 Schema = dict[str, Any]
 PAGES = {"ModelService": "modelservice.md", "Model": "model.md", "GPUPool": "gpupool.md"}
+RULES = Path(__file__).parents[1] / "charts" / "conch" / "rules" / "conch.rules.yaml"
 NOTE = "<!-- Generated from the code by `make docs`; do not edit. -->"
 SPELLED = {
     "must be a duration such as 50ms": "duration",
@@ -169,6 +171,7 @@ def main() -> None:
     for name, text in pages().items():
         (folder / name).write_text(text)
         print(folder.name + "/" + name)
+    RULES.write_text(rules.text())
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
+import requests
 import yaml
 
 from conch.api.signals import Key, Signals
@@ -19,12 +20,15 @@ from conch.clients.clock import SystemClock
 from conch.clients.prometheus import MetricsSource, MetricsUnavailable, Prometheus
 from conch.clients.prometheus_fake import FakePrometheus
 from conch.metrics.queries import queries
+from conch.metrics.rules import recorded, rule_file
 from conch.metrics.series import Series
 from conch.metrics.signals import parse
 from e2e.cluster.artifacts import ensure_binaries
 from e2e.cluster.ports import free_ports
 from e2e.cluster.progress import terminal_reporter
 
+RULES = Path(__file__).resolve().parents[2] / "charts" / "conch" / "rules" / "conch.rules.yaml"
+"""As users load it."""
 PODS = {"digits-a": "a100", "digits-b": "a100", "digits-c": "t4"}
 KEYS = {pool: Key("vision", "digits", "r1", pool) for pool in ("a100", "t4")}
 PENDING = "nv_inference_pending_request_count"
@@ -115,8 +119,10 @@ def config(address: str) -> dict[str, object]:
         }
         for pod, pool in PODS.items()
     ]
+    intervals = dict.fromkeys(("scrape_interval", "scrape_timeout", "evaluation_interval"), "500ms")
     return {
-        "global": {"scrape_interval": "500ms", "scrape_timeout": "500ms"},
+        "global": intervals,
+        "rule_files": [str(RULES)],
         "scrape_configs": [{"job_name": "pods", "static_configs": targets}],
     }
 
@@ -262,6 +268,63 @@ async def test_the_queries_of_a_tick_become_signals(real: Prometheus) -> None:
     assert (two.pending, one.pending) == (14, 7)
     assert two.requests == pytest.approx(40, rel=0.5)
     assert one.requests == pytest.approx(20, rel=0.5)
+
+
+def the_same(one: Sequence[Series], other: Sequence[Series]) -> bool:
+    """Tell whether two answers hold the same series but for their names."""
+
+    def values(found: Sequence[Series]) -> dict[frozenset[tuple[str, str]], float]:
+        plain = [{k: v for k, v in s.labels.items() if k != "__name__"} for s in found]
+        return {frozenset(p.items()): s.value for p, s in zip(plain, found, strict=True)}
+
+    mine, theirs = values(one), values(other)
+    return mine.keys() == theirs.keys() and all(
+        math.isclose(v, theirs[k], rel_tol=1e-9) for k, v in mine.items()
+    )
+
+
+async def test_recorded_series_are_what_a_tick_asks(real: Prometheus) -> None:
+    """Each query, asked about the moment of a recording, answers what was recorded then."""
+    records = {q: recorded(q) for q in queries()}
+    await eventually(real, records, 2)
+    differ = set(records)
+    deadline = time.monotonic() + PATIENCE
+    # A scrape may end just after a recording that its samples precede: then try another one.
+    while differ and time.monotonic() < deadline:
+        stamps = {q: f"timestamp({record})" for q, record in records.items()}
+        moments = await real.query(stamps, SystemClock().wall())
+        for query in sorted(differ):
+            moment = moments[query][0].value
+            answers = await real.query({"then": queries()[query], "kept": records[query]}, moment)
+            differ -= {query} if the_same(answers["then"], answers["kept"]) else set()
+        await asyncio.sleep(0.2)
+    assert not differ
+
+
+async def test_prometheus_takes_all_rules_and_computes_each(real: Prometheus, url: str) -> None:
+    names = [rule["record"] for group in rule_file()["groups"] for rule in group["rules"]]
+    await eventually(real, {n: n for n in names if n.startswith("conch_service:")}, 1)
+    answer = await asyncio.to_thread(requests.get, f"{url}/api/v1/rules", timeout=10)
+    groups = answer.json()["data"]["groups"]
+    rules = [rule for group in groups for rule in group["rules"]]
+    assert {r["name"]: r["health"] for r in rules} == dict.fromkeys(names, "ok")
+
+
+async def test_what_dashboards_show_of_a_service_is_right(real: Prometheus) -> None:
+    wanted = {
+        "conch_service:pods": 3.0,
+        "conch_service:pending": 21.0,
+        "conch_service:queue_seconds:mean": 0.005,
+        "conch_service:run_seconds:mean": 0.020,
+        "conch_service:batch_items:mean": 8.0,
+        "conch_service:p99_seconds:max": 0.064,
+    }
+    deadline = time.monotonic() + PATIENCE
+    found: dict[str, float] = {}
+    while time.monotonic() < deadline and found.get("conch_service:pods") != 3:
+        answers = await eventually(real, {n: n for n in wanted}, 1)
+        found = {name: series[0].value for name, series in answers.items()}
+    assert found == pytest.approx(wanted, rel=0.01)
 
 
 async def test_a_pod_that_answers_no_more_is_not_counted(

@@ -14,6 +14,7 @@ from conch.api.crd import KINDS
 from conch.cli.main import CONCH_IMAGE, TRITON_IMAGE, app
 from conch.clients.resources import CHILDREN, RESOURCES
 from conch.handlers.watches import WATCHED
+from conch.metrics import rules as recording
 from e2e.cluster.artifacts import ensure_binaries
 from e2e.cluster.progress import terminal_reporter
 
@@ -64,6 +65,10 @@ def arguments(objects: dict[tuple[str, str], Object]) -> list[str]:
 EVERYTHING = (
     "podMonitor.enabled=true",
     "podMonitor.labels.release=prometheus",
+    "recordingRules.prometheusRule=true",
+    "recordingRules.configMap=true",
+    "recordingRules.labels.release=prometheus",
+    "recordingRules.interval=15s",
     "networkPolicy.enabled=true",
     "sources.filePrefixes={/srv/models,/srv/more}",
     "sources.endpoints.s3=https://minio.lan:9000",
@@ -364,6 +369,8 @@ REFUSED = [
     ("cache.size=much", "at '/cache/size': 'much' does not match"),
     ("cache.path=/", "at '/cache/path': '/' does not match"),
     ("image.pullPolicy=Sometimes", "at '/image/pullPolicy': value must be one of"),
+    ("recordingRules.interval=5", "at '/recordingRules/interval': got number, want string"),
+    ("recordingRules.interval=often", "at '/recordingRules/interval': 'often' does not match"),
     ("podMonitor.interval=5", "at '/podMonitor/interval': got number, want string"),
     ("triton.args={log-verbose=1}", "at '/triton/args/0': 'log-verbose=1' does not match"),
     ("triton.env=A=b", "at '/triton/env': got string, want object"),
@@ -375,6 +382,22 @@ REFUSED = [
 @pytest.mark.parametrize(("setting", "words"), REFUSED, ids=[s for s, _ in REFUSED])
 def test_wrong_values_are_refused_in_words(helm: Path, setting: str, words: str) -> None:
     assert words in refused(helm, setting)
+
+
+def test_rules_are_what_the_code_generates() -> None:
+    stored = (CHART / "rules" / "conch.rules.yaml").read_text()
+    assert stored == recording.text(), "run `make docs`"
+
+
+def test_rules_come_as_an_object_or_as_a_file(helm: Path) -> None:
+    objects = rendered(helm, *EVERYTHING)
+    rule = objects["PrometheusRule", "conch"]
+    assert rule["metadata"]["labels"]["release"] == "prometheus"
+    groups = [{**group, "interval": "15s"} for group in recording.rule_file()["groups"]]
+    assert rule["spec"]["groups"] == groups
+    (told,) = objects["ConfigMap", "conch-rules"]["data"].values()
+    assert yaml.safe_load(told) == recording.rule_file()
+    assert not {"PrometheusRule", "ConfigMap"} & {kind for kind, _ in rendered(helm)}
 
 
 def test_every_value_is_in_the_schema_and_documented_by_its_own_line() -> None:

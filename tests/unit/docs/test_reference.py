@@ -13,6 +13,7 @@ from conch.api.conditions import Reason
 from conch.api.crd import KINDS
 from conch.cli import main as operator_command
 from conch.cli import plugin as plugin_command
+from conch.metrics.queries import queries
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -67,6 +68,11 @@ def test_options_of_the_operator_exist() -> None:
         for name in re.findall(r"^    (\w+): Annotated", source, re.MULTILINE)
     }
     assert set(FLAG.findall(help_text)) - options == set()
+
+
+def test_the_number_of_queries_is_told() -> None:
+    text = (ROOT / "docs" / "operations.md").read_text()
+    assert f"{len(queries())} queries every" in text
 
 
 def shown() -> list[dict[str, Any]]:
