@@ -161,3 +161,25 @@ def test_it_recovers_by_itself(scenario: Scenario, prometheus: FakePrometheus) -
     await_reason(scenario, {Reason.NO_METRICS})
     prometheus.lie = None
     scenario.wait(lambda: scenario.settled(1), "1 replica once metrics are back")
+
+
+@pytest.mark.parametrize("remembers", [True, False], ids=["history", "no history"])
+def test_a_restart_forgets_neither_demand_nor_window(
+    scenario: Scenario, metered_lane: Lane, prometheus: FakePrometheus, *, remembers: bool
+) -> None:
+    """The window is longer than the test: only what Prometheus remembers can end it."""
+    window = {"spec": {"scaling": {"scaleDownWindow": "150s"}}}
+    scenario.client.merge(scenario.service, window)
+    scenario.rest()
+    metered_lane.operator.kill()
+    prometheus.load, prometheus.past = TRICKLE, TRICKLE if remembers else None
+    metered_lane.operator.start()
+    try:
+        if remembers:
+            scenario.wait(lambda: scenario.settled(1), "1 replica, since little was asked for long")
+        else:
+            scenario.rest(quiet_s=6)
+            assert scenario.settled(4)
+    finally:
+        prometheus.past = None
+        scenario.client.merge(scenario.service, {"spec": {"scaling": SCALING}})

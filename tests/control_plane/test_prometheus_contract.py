@@ -17,7 +17,7 @@ import yaml
 
 from conch.api.signals import Key, Signals
 from conch.clients.clock import SystemClock
-from conch.clients.prometheus import MetricsSource, MetricsUnavailable, Prometheus
+from conch.clients.prometheus import MetricsSource, MetricsUnavailable, Prometheus, Span
 from conch.clients.prometheus_fake import FakePrometheus
 from conch.metrics.queries import queries
 from conch.metrics.rules import recorded, rule_file
@@ -237,9 +237,25 @@ async def test_no_queries_no_answers(source: Closing) -> None:
     assert await source.query({}, SystemClock().wall()) == {}
 
 
+async def test_the_past_is_what_was_answered_then(source: Closing) -> None:
+    await eventually(source, {"waiting": PENDING}, 3)
+    now = SystemClock().wall()
+    past = await source.past(
+        {"waiting": PENDING, "none": "no_such_metric"}, Span(now - 1, now, 0.5)
+    )
+    assert list(past) == sorted(past)
+    assert max(past) == pytest.approx(now, abs=0.6)
+    newest = past[max(past)]
+    assert {s.labels["pod"] for s in newest["waiting"]} == set(PODS)
+    assert {s.value for s in newest["waiting"]} == {7.0}
+    assert "none" not in newest
+
+
 async def test_without_prometheus_the_error_says_so(broken: Closing) -> None:
     with pytest.raises(MetricsUnavailable, match=r"Prometheus at http://127\.0\.0\.1"):
         await broken.query({"waiting": PENDING}, SystemClock().wall())
+    with pytest.raises(MetricsUnavailable, match=r"Prometheus at http://127\.0\.0\.1"):
+        await broken.past({"waiting": PENDING}, Span(0, 60, 15))
 
 
 @pytest.fixture

@@ -55,6 +55,8 @@ class FakePrometheus:
     load: float = 0.0
     seconds_per_item: float = 0.01
     lie: Lie | None = None
+    past: float | None = None
+    """``load`` at each moment of the past, where it remembers any."""
     asked: int = 0
     """Answers given so far, to whatever query."""
     told_once: set[str] = field(default_factory=set)
@@ -108,11 +110,26 @@ class FakePrometheus:
             self.told_once.add(name)
         return found
 
-    def _series(self, name: str, now: float) -> Iterator[Object]:
+    def answer_range(self, query: str, start: float, end: float, step: float) -> list[Object]:
+        """Return the result of a query about a range: today's pods, under the load of the past."""
+        if self.past is None:
+            return []
+        self.asked += 1
+        times = [start + n * step for n in range(int((end - start) / step) + 1)]
+        found: dict[str, Object] = {}
+        for at in times:
+            for one in self._series(self._names[query], at, load=self.past):
+                key = json.dumps(one["metric"], sort_keys=True)
+                series = found.setdefault(key, {"metric": one["metric"], "values": []})
+                series["values"].append(one["value"])
+        return list(found.values())
+
+    def _series(self, name: str, now: float, *, load: float | None = None) -> Iterator[Object]:
         groups = self._ready_pods() if self.namespace else {}
         total = sum(groups.values())
+        load = self.load if load is None else load
         for (revision, pool), pods in groups.items():
-            value = self._value(name, self.load * pods / total, pods, now)
+            value = self._value(name, load * pods / total, pods, now)
             labels = {
                 "namespace": self.namespace,
                 "conch_dev_service": "digits",
@@ -194,7 +211,7 @@ def _handler_of(prometheus: FakePrometheus) -> type[BaseHTTPRequestHandler]:
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
-            """Answer an instant query."""
+            """Answer a query about a moment or a range."""
             body = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
             if prometheus.lie is Lie.HANGS:
                 _hang(prometheus)
@@ -204,8 +221,7 @@ def _handler_of(prometheus: FakePrometheus) -> type[BaseHTTPRequestHandler]:
                 self._send(422, {"status": "error", "errorType": "execution", "error": "made up"})
             else:
                 words = parse_qs(body) or parse_qs(urlsplit(self.path).query)
-                result = prometheus.answer(words["query"][0], words["time"][0])
-                data = {"resultType": "vector", "result": result}
+                data = _data(prometheus, {name: values[0] for name, values in words.items()})
                 self._send(200, {"status": "success", "data": data})
 
         def _send(self, status: int, answer: Object) -> None:
@@ -220,6 +236,15 @@ def _handler_of(prometheus: FakePrometheus) -> type[BaseHTTPRequestHandler]:
             """Keep the tests' output clean."""
 
     return Handler
+
+
+def _data(prometheus: FakePrometheus, words: Mapping[str, str]) -> Object:
+    if "step" in words:
+        span = (float(words[name]) for name in ("start", "end", "step"))
+        result = prometheus.answer_range(words["query"], *span)
+        return {"resultType": "matrix", "result": result}
+    result = prometheus.answer(words["query"], words["time"])
+    return {"resultType": "vector", "result": result}
 
 
 def _hang(prometheus: FakePrometheus) -> None:

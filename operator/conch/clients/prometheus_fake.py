@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from conch.clients.prometheus import MetricsUnavailable
+from conch.clients.prometheus import MetricsUnavailable, Past, Span
 from conch.metrics.series import Series
 
 Answer = tuple[Mapping[str, str], float]
@@ -30,6 +30,17 @@ class FakePrometheus:
         return {
             name: [Series(labels, value, at) for labels, value in self.answers.get(promql, ())]
             for name, promql in queries.items()
+        }
+
+    async def past(self, queries: Mapping[str, str], span: Span) -> Past:
+        """Return the same answers for each step. Raises MetricsUnavailable."""
+        steps = round((span.end - span.start) / span.step)
+        times = [span.start + n * span.step for n in range(steps + 1)]
+        answers = {at: await self.query(queries, at) for at in times}
+        return {
+            at: {name: list(found) for name, found in told.items() if found}
+            for at, told in answers.items()
+            if any(told.values())
         }
 
     def close(self) -> None:

@@ -19,7 +19,7 @@ from conch.clients.resources import CHILDREN
 from conch.handlers.serving import serve
 from conch.handlers.watches import registry_of, watched
 from conch.handlers.watching import keep_watching
-from conch.reconcile.feed import keep_listing, keep_measuring, relist
+from conch.reconcile.feed import keep_listing, keep_measuring, recall, relist
 from conch.reconcile.loop import Reconciler
 from conch.reconcile.settings import Settings
 from conch.reconcile.store import Store
@@ -159,6 +159,7 @@ async def _lead(
             clock = SystemClock()
             tick = settings.tick_seconds
             group.create_task(keep_measuring(source, reconciler, clock, every=tick))
+            group.create_task(recall(source, reconciler))
         else:
             reconciler.measured({}, fault="no Prometheus is set: give the operator its URL")
         group.create_task(reconciler.run())

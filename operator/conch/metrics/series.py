@@ -1,4 +1,4 @@
-"""One sample of a Prometheus answer."""
+"""One sample of a Prometheus answer, and answers to one question about several moments."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -28,3 +28,27 @@ def _series(element: Mapping[str, Any]) -> Series:
         return Series(labels=dict(element["metric"]), value=float(value), time=float(time))
     except (KeyError, TypeError) as error:
         raise ValueError(f"not an element of an instant vector: {element!r:.200}") from error
+
+
+def moments_of(
+    results: Mapping[str, Iterable[Mapping[str, Any]]],
+) -> dict[float, dict[str, list[Series]]]:
+    """Return by time, oldest first, what instant queries would have answered then, by their names.
+
+    ``results`` are those of range queries over the same steps. Raises ValueError when an element is
+    not one of a matrix.
+    """
+    moments: dict[float, dict[str, list[Series]]] = {}
+    for query, result in results.items():
+        for element in result:
+            for series in _points(element):
+                moments.setdefault(series.time, {}).setdefault(query, []).append(series)
+    return dict(sorted(moments.items()))
+
+
+def _points(element: Mapping[str, Any]) -> list[Series]:
+    try:
+        labels = dict(element["metric"])
+        return [Series(labels, float(value), float(time)) for time, value in element["values"]]
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"not an element of a matrix: {element!r:.200}") from error

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from conch.api.signals import Key, Signals
 from conch.metrics.series import Series
 
-__all__ = ["Key", "Signals", "parse"]
+__all__ = ["Entries", "Key", "Signals", "parse"]
 
 _ABSURD = 1e12
 """No rate or count of a service comes near."""
@@ -30,12 +30,12 @@ _NAMES = {
 }
 
 Answers = Mapping[str, Sequence[Series]]
+Entries = Mapping[tuple[str, str], str]
+"""Triton's name of the model that callers ask, by (namespace, service)."""
 _Values = dict[str, Series]
 
 
-def parse(
-    answers: Answers, entry: Mapping[tuple[str, str], str] | None = None
-) -> Mapping[Key, Signals]:
+def parse(answers: Answers, entry: Entries | None = None) -> Mapping[Key, Signals]:
     """Return the signals of each (namespace, service, revision, pool).
 
     ``answers`` are by the names in ``queries()``. ``entry`` gives Triton's name of the model that

@@ -74,6 +74,12 @@ async def keep_listing(
             logger.warning("not listed: %s", error)
 
 
+async def recall(source: MetricsSource, reconciler: Reconciler) -> None:
+    """Ask once for what an operator that begins anew does not remember."""
+    await reconciler.recall.ask(source, _entries(reconciler.store))
+    reconciler.wake()
+
+
 async def keep_measuring(
     source: MetricsSource, reconciler: Reconciler, clock: Clock, *, every: float
 ) -> None:

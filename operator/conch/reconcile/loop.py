@@ -31,6 +31,7 @@ from conch.reconcile.gather import (
 )
 from conch.reconcile.node_cache import NodeCaches, is_cache_volume
 from conch.reconcile.profiles import Profiles
+from conch.reconcile.recall import Recall
 from conch.reconcile.resolve import Fault
 from conch.reconcile.resting import Resting
 from conch.reconcile.scaling import Measurement, load_of
@@ -84,6 +85,7 @@ class Reconciler:
             concurrency=self.settings.concurrency,
             wake=self.wake,
         )
+        self.recall = Recall(self.clock)
         self._gatherer = Gatherer(self.store, self.settings)
         self._profiles = Profiles(self.store)
         self._resting = Resting(self.settings.tick_seconds)
@@ -235,6 +237,7 @@ class Reconciler:
             load_seconds=self._profiles.load_seconds(facts),
         )
         state = self._scaling.get(facts.key) or self._profiles.initial(facts)
+        state = self.recall.state(facts, load, state)
         decision = decide(load, state, moment)
         self._scaling[facts.key] = decision.state
         self._accounts[facts.key] = (load, decision, moment)

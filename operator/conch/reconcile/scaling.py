@@ -109,7 +109,6 @@ def _pool_load(
 ) -> PoolLoad:
     service = facts.service
     counted = _counted(service)
-    serving = service.serving_revision or counted
     live = service.live_pods(counted, pool.name)
     ready = sum(p.ready and p.serving for p in live)
     replicas = sum(s.replicas for s in service.sets if (s.revision, s.pool) == (counted, pool.name))
@@ -122,10 +121,15 @@ def _pool_load(
         ready=ready,
         starting=max(0, replicas - ready - leaving),
         room=placement.room(pool, shape, ledger, most=facts.spec.scaling.most) if shape else 0,
-        signals=measurement.of(
-            Key(service.key.namespace, bounded(service.key.name), serving, bounded(pool.name))
-        ),
+        signals=measurement.of(signals_key(facts, pool.name)),
     )
+
+
+def signals_key(facts: ServiceFacts, pool: str) -> Key:
+    """Return whose signals count in a pool: those of the revision with the traffic."""
+    service = facts.service
+    serving = service.serving_revision or _counted(service)
+    return Key(service.key.namespace, bounded(service.key.name), serving, bounded(pool))
 
 
 def _counted(service: Service) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from conch.clients.prometheus import MetricsUnavailable
+from conch.clients.prometheus import MetricsUnavailable, Past, Span
 from conch.metrics.queries import queries
 from conch.metrics.series import Series
 from conch.reconcile import feed
@@ -52,6 +52,9 @@ class Scraped:
             raise MetricsUnavailable("gone")
         last = at - at % self.interval
         return {name: [Series({}, last, at)] if name == "scraped" else [] for name in asked}
+
+    async def past(self, asked: Mapping[str, str], span: Span) -> Past:
+        raise MetricsUnavailable("it remembers nothing")
 
 
 @dataclass

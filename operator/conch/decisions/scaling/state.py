@@ -1,7 +1,8 @@
 """What scaling remembers of one service from tick to tick.
 
-The arrivals and the window are forgotten at a restart, and nothing scales down until a whole
-scale-down window has passed; what was learned of the model survives in Model.status.profiles.
+After a restart the arrivals and the window come from Prometheus (recover.py); where it does not
+tell, nothing scales down until a whole scale-down window has passed. What was learned of the model
+survives in Model.status.profiles.
 """
 
 from collections.abc import Iterable, Mapping
