@@ -28,7 +28,8 @@ ADVICE: Mapping[Reason, Advice] = {
     ),
     R.SCALED_TO_ZERO: Advice(
         (C.READY,),
-        "No replica is wanted: spec.replicas is 0, or scaling.minReplicas is 0 and nothing runs.",
+        "No replica is wanted: spec.replicas is 0. Where only scaling.minReplicas is 0, one stays until a "
+        "front door can hold requests for a service without any.",
         "To serve again, unset spec.replicas or raise it, or raise spec.scaling.minReplicas.",
     ),
     R.PLACED: Advice((C.ADMITTED,), "Every replica that is wanted has a node or a place on one."),

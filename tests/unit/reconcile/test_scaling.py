@@ -163,3 +163,12 @@ def test_no_one_wrote_what_is_unset() -> None:
     service["metadata"]["managedFields"] = [written("kubectl", "2026-01-01T00:00:00Z")]
     (found,) = gathered(store(ModelService=service)).services
     assert load(found).fixed_by is None
+
+
+def test_the_operator_lets_no_service_sleep_before_a_front_door_reports_itself() -> None:
+    children = revision(current_revision(), replicas=1, ready=1)
+    found = load(facts(*children, scaling={"minReplicas": 0, "maxReplicas": 3}))
+    assert (found.minimum, found.may_sleep) == (0, False)
+    decision = decide(found, ScalingState(), 0.0)
+    assert decision.replicas == 1
+    assert "no front door" in decision.message

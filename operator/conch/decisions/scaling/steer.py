@@ -8,6 +8,10 @@ from conch.decisions.scaling.fleet import spread
 from conch.decisions.scaling.load import ScalingDecision, ServiceLoad
 from conch.decisions.scaling.state import Pace, ScalingState
 
+_AWAKE = (
+    "minReplicas is 0, but one stays: no front door holds requests for a service without replicas"
+)
+
 
 def decide(load: ServiceLoad, state: ScalingState, now: float) -> ScalingDecision:
     """Return the replicas that the service should have now, why, and the state for the next tick.
@@ -80,12 +84,14 @@ def _paced(load: ServiceLoad, decision: ScalingDecision, pace: Pace, now: float)
 
 
 def _told(load: ServiceLoad, decision: ScalingDecision) -> ScalingDecision:
-    """Return the decision with what else its number comes from: an outside writer, a schedule."""
+    """Return the decision with what else its number comes from: a writer, a schedule, no door."""
     parts = [decision.message]
     if load.fixed is not None and load.fixed_by is not None:
         parts.append(load.fixed_by)
     if load.floor_reason is not None and decision.wished == load.minimum:
         parts.append(load.floor_reason)
+    if load.minimum == 0 and load.fixed is None and not load.may_sleep and decision.wished == 1:
+        parts.append(_AWAKE)
     return decision if len(parts) == 1 else replace(decision, message="; ".join(parts))
 
 

@@ -121,3 +121,22 @@ def test_a_floor_lifts_spec_replicas_and_is_told() -> None:
     tale.load = replace(tale.load, fixed=0)
     tale.run(QUIET, 5)
     assert (tale.last.wished, "peak" in tale.last.message) == (0, False)
+
+
+def test_nothing_sleeps_while_nothing_can_wake_it_and_that_is_told() -> None:
+    tale = story(ready=2, minimum=0, scale_down_window=10.0, load_seconds=1.0)
+    assert tale.run(0.0, 600)[-1] == 1
+    assert "minReplicas is 0, but one stays: no front door" in tale.last.message
+    tale.run(18.0, 60)
+    assert "front door" not in tale.last.message
+
+
+def test_a_service_that_something_wakes_may_sleep() -> None:
+    tale = story(ready=1, minimum=0, scale_down_window=10.0, load_seconds=1.0, may_sleep=True)
+    assert tale.run(0.0, 3600)[-1] == 0
+
+
+def test_spec_replicas_of_zero_stops_a_service_anyway() -> None:
+    tale = story(ready=1, minimum=0, fixed=0)
+    assert tale.run(0.0, 5) == [0]
+    assert "front door" not in tale.last.message
