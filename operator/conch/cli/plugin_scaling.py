@@ -59,7 +59,7 @@ def reasons(account: Account) -> Iterator[str]:
     yield _wanted(account)
     yield from _demand(account)
     yield from _capacity(account)
-    yield f"A replica takes {_seconds(account['loadSeconds'])} to start, 9 times of 10."
+    yield f"9 of 10 replicas start within {_seconds(account['loadSeconds'])}."
     yield _allowed(account)
     yield from _held(account)
     yield from _bounds(account)

@@ -21,7 +21,7 @@ def test_it_leads_from_the_load_to_the_number() -> None:
     text = told()
     assert " replicas are wanted, " in text
     assert "items/s on NVIDIA-A100 within 1 s; 70% of it are planned for" in text
-    assert "A replica takes 20 s to start, 9 times of 10." in text
+    assert "9 of 10 replicas start within 20 s." in text
     assert "0.10% of the requests may be late" in text
     assert "Bounds: 1 to 8." in text
 
