@@ -1,9 +1,10 @@
 """One service as the simulator takes it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from conch.api.service import Scaling
 from conch.decisions.scaling import Profile
+from conch.decisions.scaling.capacity import serving_rate
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Workload:
     """Seconds that the batcher waits on purpose."""
     objective: float | None = None
     """Seconds; a request is late whose wait and run together take longer."""
-    scaling: Scaling = Scaling()
+    scaling: Scaling = field(default_factory=Scaling)
     gpus: float = 1.0
     """Of each replica."""
 
@@ -34,3 +35,18 @@ class Workload:
     def maximum(self) -> int:
         """Never more replicas."""
         return self.scaling.most
+
+    @property
+    def rate(self) -> float:
+        """Requests a second that one replica serves within the objective, fully used."""
+        found = serving_rate(
+            self.profile,
+            max_batch=self.max_batch,
+            objective=self.objective,
+            instances=self.instances,
+        )
+        return found or 1e9
+
+    def bounded(self, replicas: int) -> int:
+        """Return the number of replicas nearest to ``replicas`` within the bounds."""
+        return min(max(replicas, self.minimum), max(self.minimum, self.maximum))
