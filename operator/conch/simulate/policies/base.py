@@ -1,7 +1,14 @@
 """What a policy is asked, and what it may know."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from conch.simulate.load_times import LoadTimes
+from conch.simulate.workload import Workload
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,3 +69,43 @@ class Policy(Protocol):
 
     def replicas(self, tick: Tick) -> int:
         """Return the replicas wanted now, starting ones included; the runner keeps the bounds."""
+
+
+PolicyMaker = Callable[[Workload, NDArray[np.float64], LoadTimes], Policy]
+"""Makes a policy for one run, which may keep a state. The second argument are the arrivals, in
+seconds: only an optimum that nobody reaches looks at them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What whoever sets an autoscaler up knows of the service."""
+
+    rate: float
+    """Requests a second that one replica serves within the objective, fully used."""
+    instances: int
+    """Instances of the model in each replica."""
+    max_batch: int
+    """Requests that one run serves at most."""
+    load_time: float
+    """Seconds from created to ready, the 90th percentile."""
+    minimum: int
+    """Never fewer replicas; 0 lets the service sleep."""
+    maximum: int
+    """Never more replicas."""
+
+    @property
+    def concurrency(self) -> int:
+        """Requests that one replica works on at once."""
+        return self.instances * self.max_batch
+
+
+def setting_of(workload: Workload, load_times: LoadTimes) -> Setting:
+    """Return what is known of a service before it runs."""
+    return Setting(
+        rate=workload.rate,
+        instances=workload.instances,
+        max_batch=workload.max_batch,
+        load_time=load_times.p90,
+        minimum=workload.minimum,
+        maximum=max(workload.minimum, workload.maximum),
+    )

@@ -8,10 +8,11 @@ controller computes with whole ones. Unit tests hold it against what the control
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from conch.simulate.policies.base import Tick
+from conch.simulate.policies.base import PolicyMaker, Setting, Tick
+from conch.simulate.policies.options import Options, PolicyError, on_setting
 
 SYNC = 15.0
 """Seconds between two syncs (``--horizontal-pod-autoscaler-sync-period``)."""
@@ -282,7 +283,7 @@ class Hpa:
     interval = SYNC
 
     def __init__(self, settings: HpaSettings) -> None:
-        self._settings = settings
+        self.settings = settings
         self._state = HpaState()
         self._asked = 0
         self._last = -math.inf
@@ -294,9 +295,9 @@ class Hpa:
         self._last = tick.now
         self._asked, self._state = sync(
             self._state,
-            self._settings,
+            self.settings,
             current=self._asked,
-            recommended=self.recommend(self._settings, tick, self._asked),
+            recommended=self.recommend(self.settings, tick, self._asked),
             now=tick.now,
         )
         return self._asked
@@ -308,3 +309,21 @@ class Hpa:
         return pods_replicas(
             pods, current=current, target=settings.target, tolerance=settings.tolerance
         )
+
+
+def maker(options: Options) -> PolicyMaker:
+    """Return what ``hpa:0.5`` means: half of the instances' time busy."""
+    if not options.has("target"):
+        raise PolicyError(f"{options.policy}: at which busy share? Write for example hpa:0.5")
+    target = round(1000 * options.share("target", 1.0))
+    if target < 1:
+        raise PolicyError(f"{options.policy}: less than a thousandth of the time is too little")
+    window = options.seconds("stabilization", 300)
+    tolerance = options.number("tolerance", 0.1)
+    settings = HpaSettings(target, tolerance=tolerance, window=window)
+
+    def make(setting: Setting) -> Hpa:
+        least = max(1, setting.minimum)
+        return Hpa(replace(settings, minimum=least, maximum=max(least, setting.maximum)))
+
+    return on_setting(make)

@@ -6,16 +6,19 @@ what that code itself decided (e2e/golden).
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from conch.simulate.policies.base import Tick
+from conch.simulate.policies.base import PolicyMaker, Setting, Tick
 from conch.simulate.policies.buckets import Buckets, WeightedBuckets
+from conch.simulate.policies.options import Options, PolicyError, on_setting
 
 TICK = 2
 """Seconds between two decisions, and the width of a bucket of the scale-down delay."""
 UTILIZATION = 0.7
 """Share of a container's concurrency that is aimed at."""
 LEAST_TARGET = 0.01
+LONGEST = 3600
+"""Seconds that a stable window may have."""
 
 
 @dataclass(frozen=True)
@@ -129,15 +132,15 @@ class Kpa:
     interval = float(TICK)
 
     def __init__(self, settings: KpaSettings) -> None:
-        self._settings = settings
+        self.settings = settings
         self._last = -math.inf
         self.restart(0, 0.0, 0)
 
     def restart(self, ready: int, now: float, wanted: int = 0) -> None:
         """Forget all, as an autoscaler that starts anew while ``ready`` replicas serve."""
-        kind = WeightedBuckets if self._settings.weighted else Buckets
-        self._stable = kind(self._settings.stable)
-        self._panic = kind(self._settings.panic)
+        kind = WeightedBuckets if self.settings.weighted else Buckets
+        self._stable = kind(self.settings.stable)
+        self._panic = kind(self.settings.panic)
         self._state = begin(ready, now)
         self._wanted = wanted
 
@@ -162,5 +165,36 @@ class Kpa:
         if self._stable.empty(now):
             return None
         observed = Observed(self._stable.average(now), self._panic.average(now))
-        wanted, self._state = decide(self._state, self._settings, observed, ready=ready, now=now)
+        wanted, self._state = decide(self._state, self.settings, observed, ready=ready, now=now)
         return wanted
+
+
+TUNED = {"utilization": 0.6, "stable": 120, "scale_down_delay": 300}
+"""What somebody who looks after it would set for models that load for long: a lower target, since
+help is that far away, and replicas kept for five minutes, since they are dear to get back."""
+
+
+def maker(options: Options) -> PolicyMaker:
+    """Return what ``kpa``, ``kpa:tuned`` or ``kpa:target=0.8,stable=2m`` means."""
+    tuned = options.word("preset", ("default", "tuned")) == "tuned"
+    base = TUNED if tuned else {"utilization": UTILIZATION, "stable": 60, "scale_down_delay": 0}
+    utilization = options.share("target", base["utilization"])
+    stable = options.seconds("stable", int(base["stable"]), least=6)
+    if stable > LONGEST:
+        raise PolicyError(f"{options.policy}: stable is at most an hour")
+    percent = options.number("panic", 10.0)
+    settings = KpaSettings(
+        stable=stable,
+        panic=max(1, math.floor(stable * min(percent, 100.0) / 100 + 0.5)),
+        panic_threshold=options.number("threshold", 200.0, above=100.0) / 100,
+        max_scale_up=options.number("up", 1000.0, above=1.0),
+        max_scale_down=options.number("down", 2.0, above=1.0),
+        scale_down_delay=options.seconds("delay", int(base["scale_down_delay"])),
+        weighted=options.word("aggregation", ("linear", "weighted-exponential")) != "linear",
+    )
+
+    def make(setting: Setting) -> Kpa:
+        target = max(LEAST_TARGET, utilization * setting.concurrency)
+        return Kpa(replace(settings, target=target))
+
+    return on_setting(make)
