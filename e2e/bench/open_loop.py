@@ -2,7 +2,9 @@
 
 Open loop: requests come whether or not earlier ones were answered, at most so many at once. Each
 goes to the ready pod with the fewest under way, as from a gateway that balances by least requests:
-kube-proxy would draw pods by chance and pin connections, and that lottery is no scaler's fault.
+kube-proxy would draw pods by chance and pin connections, and that lottery is no scaler's fault. Each
+has a connection of its own: Triton waits 30 s at its end for those that idle clients hold, and pods
+that were scaled away would keep their GPUs for so long.
 """
 
 import asyncio
@@ -78,7 +80,7 @@ class Replay:
         asyncio.run(self._send_all())
 
     async def _send_all(self) -> None:
-        connector = aiohttp.TCPConnector(limit=MOST_UNDER_WAY)
+        connector = aiohttp.TCPConnector(limit=MOST_UNDER_WAY, force_close=True)
         timeout = aiohttp.ClientTimeout(total=MOST_S)
         slots = asyncio.Semaphore(MOST_UNDER_WAY)
         began = monotonic()
