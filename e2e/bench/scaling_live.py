@@ -9,7 +9,6 @@ the last is answered within the objective. The model waits where a GPU would com
 
 import argparse
 import contextlib
-import os
 import signal
 import sys
 import threading
@@ -27,7 +26,7 @@ from rich.table import Table
 
 from conch.clients.clock import SystemClock
 from conch.simulate.traces import TraceError, read_trace
-from e2e.bench import keda
+from e2e.bench import keda, scaling_traces
 from e2e.bench.breach import breaches
 from e2e.bench.open_loop import Endpoints, Replay
 from e2e.bench.race import (
@@ -163,13 +162,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def traces() -> Path:
     """Return the folder of traces. Raises TraceError, saying where to get them."""
-    folder = Path(os.environ.get("CONCH_TRACES") or ROOT.parent / "shared" / "traces")
-    if not (folder / TRACE).is_file():
+    where = scaling_traces.folder()
+    if not (where / TRACE).is_file():
         raise TraceError(
-            f"There is no {TRACE} in {folder}. Get it from {SOURCE}, and set CONCH_TRACES to the "
+            f"There is no {TRACE} in {where}. Get it from {SOURCE}, and set CONCH_TRACES to the "
             "folder that it lies in."
         )
-    return folder
+    return where
 
 
 def recorded(folder: Path, warm_up: float, seconds: float) -> Load:
