@@ -129,12 +129,17 @@ def _updated(model: Object, variant: str, fresh: Mapping[str, _Found], now: str)
         told = {n: round(v, 3) for n, v in _news(before, found).items()}
         if told:
             new[variant, accelerator] = before.model_copy(update={**told, "as_of": now})
-    if new == old:
+    if new == old and not (old and _of_an_older_spec(model)):
         return None
     return ModelStatus(
         observed_generation=int(model["metadata"].get("generation", 0)),
         profiles=[new[key] for key in sorted(new)],
     ).to_dict()
+
+
+def _of_an_older_spec(model: Object) -> bool:
+    generation = model["metadata"].get("generation", 0)
+    return bool((model.get("status") or {}).get("observedGeneration", generation) != generation)
 
 
 def _news(before: MeasuredProfile, found: _Found) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """Why this many replicas, in sentences."""
 
+import re
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ def told(seconds: float = 60.0, rate: float = 18.0, **load: Any) -> str:
 def test_it_leads_from_the_load_to_the_number() -> None:
     text = told()
     assert " replicas are wanted, " in text
-    assert "items/s on NVIDIA-A100 within 1 s; 70% of it are planned for" in text
+    assert re.search(r"items/s on NVIDIA-A100 within 1 s; \d+% of it are planned for", text)
     assert "9 of 10 replicas start within 20 s." in text
     assert "0.10% of the requests may be late" in text
     assert "Bounds: 1 to 8." in text

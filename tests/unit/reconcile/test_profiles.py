@@ -100,3 +100,15 @@ def test_the_written_form_is_a_models_status() -> None:
     found = store(ModelService=bodies.model_service())
     ((_, status),) = Profiles(found).statuses(gathered(found).services, {KEY: state(2, 1)}, NOW)
     assert ModelStatus.model_validate(status).observed_generation == 1
+
+
+def test_an_edit_of_the_spec_is_observed_where_something_was_measured() -> None:
+    model = with_status(2.0, 0.5)
+    model["status"]["observedGeneration"] = 1
+    assert written({KEY: state(2.0, 0.5)}, Model=model) == []
+    model["metadata"]["generation"] = 2
+    found = store(ModelService=bodies.model_service(), Model=model)
+    services = gathered(found).services
+    ((_, status),) = Profiles(found).statuses(services, {KEY: state(2.0, 0.5)}, NOW)
+    assert status["observedGeneration"] == 2
+    assert status["profiles"] == model["status"]["profiles"]
