@@ -131,8 +131,13 @@ class Scaling(KubeModel):
         Cooldown, Field(description="least time between two steps down")
     ] = "0s"
     target_utilization: Annotated[
-        float, Field(gt=0, le=1, description="share of a replica's capacity that is planned for")
-    ] = 0.7
+        float,
+        Field(
+            gt=0,
+            le=1,
+            description="share of a replica's capacity that is planned for at most; what bursts need comes on top",
+        ),
+    ] = 0.95
     drain_timeout: Annotated[
         Duration, Field(description="what requests in flight get before a replica goes")
     ] = "30s"

@@ -59,6 +59,7 @@ def reasons(account: Account) -> Iterator[str]:
     yield _wanted(account)
     yield from _demand(account)
     yield from _capacity(account)
+    yield from _reserve(account)
     yield f"9 of 10 replicas start within {_seconds(account['loadSeconds'])}."
     yield _allowed(account)
     yield from _held(account)
@@ -77,11 +78,7 @@ def _wanted(a: Account) -> str:
 _DEMAND = {
     "mean": "{:.3g} of them as the mean of the window",
     "recent": "{:.3g} lately",
-    "slope": "{:+.3g} more with each second",
     "backlog": "{:.3g} items that wait",
-    "forecast": "{:.3g} forecast",
-    "sigma": "spread {:.3g}",
-    "beta": "of which {:.3g} are kept in reserve",
 }
 
 
@@ -130,6 +127,17 @@ def _capacity(a: Account) -> Iterator[str]:
         yield (
             f"One replica serves {rate:.3g} items/s on {pool['accelerator']}{within}; {planned}. "
             f"That is {_source(pool)}."
+        )
+
+
+def _reserve(a: Account) -> Iterator[str]:
+    figures = a["figures"]
+    if "capacity" in figures and "margin" in figures:
+        surprise = f"; one load time later it was {figures['surprise']:.0%} more at times"
+        yield (
+            f"Able to serve {figures['capacity']:.3g} items/s is what is wanted: "
+            f"{figures['margin']:.0%} above the mean are kept ready for what comes"
+            f"{surprise if 'surprise' in figures else ''}."
         )
 
 

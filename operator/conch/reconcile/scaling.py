@@ -6,6 +6,7 @@ from typing import Any
 
 from conch.api.base import parse_duration
 from conch.api.model import Variant
+from conch.api.service import Objective, Scaling
 from conch.api.signals import Key, Signals
 from conch.decisions import placement
 from conch.decisions.fleet import Pool, Service
@@ -59,16 +60,13 @@ def load_of(
     seconds = load_time.of_pools(pools, load_seconds)
     peak = schedule.floor(scaling.schedules, now, ahead=seconds)
     by_schedule = peak is not None and peak.replicas > scaling.min_replicas
-    return ServiceLoad(
+    wishes = wishes_of(scaling, spec.objective)
+    return replace(
+        wishes,
         pools=pools,
-        minimum=peak.replicas if peak and by_schedule else scaling.min_replicas,
-        maximum=scaling.most,
+        minimum=peak.replicas if peak and by_schedule else wishes.minimum,
         fixed=spec.replicas,
         fixed_by=None if spec.replicas is None else written_by(facts.body),
-        window=scaling.seconds("window"),
-        scale_down_window=scaling.seconds("scale_down_window"),
-        target_utilization=scaling.target_utilization,
-        objective=parse_duration(spec.objective.p99) if spec.objective.p99 else None,
         load_seconds=seconds,
         max_batch=variant.max_batch_size if variant else 1,
         instances=variant.instances if variant else 1,
@@ -78,9 +76,22 @@ def load_of(
         declared=_declared(facts.resolved.variant) if facts.resolved else {},
         unavailable=measurement.fault,
         may_sleep=may_sleep,
-        allowed_late=scaling.aggressiveness.allowed_late,
         kept=_kept(facts, pools) if scaling.paused else None,
         floor_reason=peak.reason if peak and by_schedule else None,
+    )
+
+
+def wishes_of(scaling: Scaling, objective: Objective) -> ServiceLoad:
+    """Return a load that has all that the spec alone says of scaling, and no pools."""
+    return ServiceLoad(
+        pools=(),
+        minimum=scaling.min_replicas,
+        maximum=scaling.most,
+        window=scaling.seconds("window"),
+        scale_down_window=scaling.seconds("scale_down_window"),
+        target_utilization=scaling.target_utilization,
+        objective=parse_duration(objective.p99) if objective.p99 else None,
+        allowed_late=scaling.aggressiveness.allowed_late,
         up_cooldown=scaling.seconds("scale_up_cooldown"),
         down_cooldown=scaling.seconds("scale_down_cooldown"),
     )

@@ -24,6 +24,11 @@ class LoadTimes:
         return float(np.sum(np.diff(shares) * (seconds[1:] + seconds[:-1]) / 2))
 
     @property
+    def longest(self) -> float:
+        """The longest in seconds."""
+        return self.quantiles[-1][1]
+
+    @property
     def p90(self) -> float:
         """The 90th percentile in seconds."""
         shares, seconds = zip(*self.quantiles, strict=True)

@@ -25,6 +25,7 @@ def test_it_leads_from_the_load_to_the_number() -> None:
     assert "9 of 10 replicas start within 20 s." in text
     assert "0.10% of the requests may be late" in text
     assert "Bounds: 1 to 8." in text
+    assert re.search(r"Able to serve [\d.]+ items/s is what is wanted: \d+% above the mean", text)
 
 
 def test_it_says_where_the_capacity_is_from() -> None:
@@ -47,9 +48,9 @@ def test_it_says_what_holds_less_back() -> None:
     assert "A cool-down holds it for another 30 s." in text
 
 
-@pytest.mark.parametrize("figure", ["mean", "slope", "backlog", "forecast", "beta"])
+@pytest.mark.parametrize("figure", ["mean", "recent", "backlog"])
 def test_each_part_of_the_demand_is_told(figure: str) -> None:
     values = account(story().load, decide(story().load, ScalingState(), 0.0), 0.0)
-    values["figures"] = {"demand": 10.0, figure: 1.25, "sigma": None}
+    values["figures"] = {"demand": 10.0, figure: 1.25, "late": None}
     (line,) = [r for r in reasons(values) if r.startswith("Asked for")]
     assert "1.25" in line

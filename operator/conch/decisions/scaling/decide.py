@@ -5,8 +5,17 @@ from dataclasses import dataclass, field, replace
 
 from conch.api.conditions import Reason
 from conch.decisions.scaling import explain
-from conch.decisions.scaling.demand import BUSY, LATE, PENDING, QUEUE, SETTLE, demand, pressed
-from conch.decisions.scaling.fleet import rates, replicas_for, spread
+from conch.decisions.scaling.demand import (
+    BUSY,
+    LATE,
+    PENDING,
+    QUEUE,
+    SETTLE,
+    Demand,
+    demand,
+    pressed,
+)
+from conch.decisions.scaling.fleet import longest_wait, prompt_rate, rates, replicas_for, spread
 from conch.decisions.scaling.load import ScalingDecision, ServiceLoad
 from conch.decisions.scaling.measure import Measured, View, stale_after, view
 from conch.decisions.scaling.observe import observed
@@ -16,6 +25,14 @@ from conch.decisions.scaling.window import full, highest, watched, wished
 
 FEWEST_SAMPLES = 3
 """Of less load, before anything goes down."""
+STEP_DOWN = 0.1
+"""Of the replicas, that may go at a time; one always may."""
+STEP_APART = 0.5
+"""Of the scale-down window, between two steps down at most: the less the load surprises, the
+sooner (by the margin's share)."""
+UNEVEN = (1.0, 2.0)
+"""Bounds of the index of dispersion in the queueing formula: that of longer times is the margin's
+matter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +40,10 @@ class _Need:
     """Replicas that the load asks for, whatever the bounds and the pools say."""
 
     replicas: int
-    demand: float = 0.0
+    demand: Demand = field(default_factory=Demand)
     rates: explain.Rates = field(default_factory=dict)
+    capacity: float = 0.0
+    """Items a second that the replicas are to be able to serve."""
     reactive: bool = False
     """One more than counted, on signs that the replicas are too few."""
 
@@ -61,17 +80,36 @@ def _fixed(load: ServiceLoad, state: ScalingState, fixed: int) -> ScalingDecisio
 
 
 def _need(load: ServiceLoad, state: ScalingState, measured: Measured, now: float) -> _Need:
-    asked = demand(state.samples, window=load.window, load_seconds=_load_seconds(load))
+    asked = demand(
+        state.samples,
+        window=load.window,
+        load_seconds=_load_seconds(load),
+        dispersion=state.margin.dispersion,
+    )
     known = rates(load, state)
     if known:
-        planned = {name: rate * load.target_utilization for name, rate in known.items()}
-        need = _Need(replicas_for(asked, load.pools, planned), asked, known)
+        capacity = _capacity(load, state, asked, known)
+        need = _Need(replicas_for(capacity, load.pools, known), asked, known, capacity)
     else:
         need = _Need(_by_use(load, measured), asked)
     if need.replicas <= load.held and _too_few(load, state, measured, now, known=bool(known)):
         # The reactive floor: no profile yet, or one that promises too much.
         return replace(need, replicas=load.held + 1, reactive=True)
     return need
+
+
+def _capacity(load: ServiceLoad, state: ScalingState, asked: Demand, known: explain.Rates) -> float:
+    """Return the items a second to be able to serve: for now, for later, and without queues."""
+    now = asked.total / load.target_utilization
+    later = asked.mean * (1.0 + state.margin.share) / load.target_utilization
+    prompt = prompt_rate(
+        load,
+        known,
+        max(asked.mean, asked.recent),
+        wait=longest_wait(load, state),
+        variation=min(max(state.margin.dispersion, UNEVEN[0]), UNEVEN[1]),
+    )
+    return max(now, later, prompt)
 
 
 def _by_use(load: ServiceLoad, measured: Measured) -> int:
@@ -141,10 +179,20 @@ def _kept(load: ServiceLoad, state: ScalingState, seen: View, now: float) -> int
     return past if judged else max(past, load.held)
 
 
+def _step(load: ServiceLoad, state: ScalingState, now: float) -> int:
+    """Return how far down the replicas may go now."""
+    last = state.pace.lowered_at
+    apart = min(STEP_APART, state.margin.share) * load.scale_down_window
+    if last is not None and 0.0 <= now - last < apart:
+        return load.held
+    return load.held - max(1, int(STEP_DOWN * load.held))
+
+
 def _decision(
     load: ServiceLoad, state: ScalingState, need: _Need, seen: View, now: float
 ) -> ScalingDecision:
-    wish = load.bounded(max(need.replicas, _kept(load, state, seen, now)))
+    wish = max(need.replicas, _kept(load, state, seen, now))
+    wish = load.bounded(max(wish, _step(load, state, now)))
     replicas = min(wish, load.within_reach)
     reason = _reason(load, state, need, seen, now=now, limited=replicas < wish)
     facts = explain.Facts(
@@ -152,9 +200,9 @@ def _decision(
         replicas=replicas,
         wished=max(wish, need.replicas),
         maximum=load.maximum,
-        demand=need.demand,
+        demand=need.demand.total,
         rates=need.rates,
-        utilization=load.target_utilization,
+        margin=state.margin.share,
         ready=seen.ready,
         missing=seen.missing,
         fault=seen.absurd or load.unavailable,
@@ -168,7 +216,26 @@ def _decision(
         message=said.message,
         active=None if seen.measured is None else True,
         state=state if said is state.said else replace(state, said=said),
+        figures={} if seen.measured is None else _figures(load, state, need),
     )
+
+
+def _figures(load: ServiceLoad, state: ScalingState, need: _Need) -> dict[str, float]:
+    """Return what the number was counted from; rates in items a second."""
+    asked, margin = need.demand, state.margin
+    return {
+        "demand": asked.total,
+        "mean": asked.mean,
+        "recent": asked.recent,
+        "backlog": state.samples[-1].backlog if state.samples else 0.0,
+        "work_off": asked.work_off,
+        "dispersion": margin.dispersion,
+        "surprise": math.sqrt(max(0.0, margin.variance)),
+        "beta": margin.beta,
+        "margin": margin.share,
+        "capacity": need.capacity,
+        "wait_allowed_s": longest_wait(load, state),
+    }
 
 
 def _reason(

@@ -6,6 +6,7 @@ counts which its neighbours say too (the median of three, Tukey's running median
 signals of other kinds confirm it.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -13,6 +14,8 @@ BUSY, QUEUE, PENDING, LATE = 1, 2, 4, 8
 """Signs that there are too few replicas, as bits."""
 SHORT = 1 / 6
 """Of the window: the recent part that alone may raise demand."""
+SURE = 3.0
+"""Standard deviations that the recent part must be above the mean, or it is chance."""
 SETTLE = 30.0
 """Seconds, at least, in which a backlog is to be worked off."""
 _MOST = 1e12
@@ -62,14 +65,67 @@ def _median(one: float, two: float, three: float) -> float:
     return max(min(one, two), min(max(one, two), three))
 
 
-def demand(samples: Sequence[Sample], *, window: float, load_seconds: float) -> float:
-    """Return the items a second to plan for: the mean, or a confirmed jump, and the backlog."""
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What a service is asked for, in items a second."""
+
+    mean: float = 0.0
+    """Over the window."""
+    recent: float = 0.0
+    """Over its last part, or the mean where that is higher by chance at most."""
+    work_off: float = 0.0
+    """To work off what waits."""
+    noise: float = 0.0
+    """Relative variance that chance gives the difference of the last part and the mean."""
+
+    @property
+    def total(self) -> float:
+        """What to serve now."""
+        return max(self.mean, self.recent) + self.work_off
+
+
+def demand(
+    samples: Sequence[Sample], *, window: float, load_seconds: float, dispersion: float = 1.0
+) -> Demand:
+    """Return what to plan for: the mean, what has risen above it for sure, and the backlog.
+
+    ``dispersion`` is the variance over the mean of the items between two scrapes.
+    """
     if not samples:
-        return 0.0
+        return Demand()
     mean = sum([s.level for s in samples]) / len(samples)
-    return max(mean, _recent(samples, window), _jump(samples)) + _backlog(samples) / max(
-        SETTLE, load_seconds
+    last = _recent(samples, window)
+    recent = sum([s.level for s in last]) / len(last)
+    apart = _apart(samples, window)
+    items = max(mean, 1.0 / window) * apart
+    chance = max(1.0, dispersion) / items
+    sure = recent > mean * (1.0 + SURE * math.sqrt(chance / len(last)))
+    return Demand(
+        mean=mean,
+        recent=max(recent if sure else mean, _jump(samples)),
+        work_off=_backlog(samples) / max(SETTLE, load_seconds),
+        noise=chance / len(last) + chance / len(samples),
     )
+
+
+def lately(samples: Sequence[Sample], window: float) -> float:
+    """Return the mean rate of the last part of the window, in items a second."""
+    last = _recent(samples, window)
+    return sum([s.level for s in last]) / len(last)
+
+
+def whole(samples: Sequence[Sample], window: float) -> bool:
+    """Return whether the samples cover the window, but for one at each end."""
+    return len(samples) > 1 and samples[-1].time - samples[0].time >= window - 2 * _apart(
+        samples, window
+    )
+
+
+def _apart(samples: Sequence[Sample], window: float) -> float:
+    """Return the seconds between two samples, on average; the window where there is one only."""
+    if len(samples) < 2:
+        return window
+    return (samples[-1].time - samples[0].time) / (len(samples) - 1)
 
 
 def pressed(samples: Sequence[Sample], *, alone: int = QUEUE | PENDING | LATE) -> bool:
@@ -84,13 +140,12 @@ def pressed(samples: Sequence[Sample], *, alone: int = QUEUE | PENDING | LATE) -
     return bool(now & alone) and (now.bit_count() > 1 or bool(now & before & alone))
 
 
-def _recent(samples: Sequence[Sample], window: float) -> float:
+def _recent(samples: Sequence[Sample], window: float) -> Sequence[Sample]:
     since = samples[-1].time - SHORT * window
     first = len(samples) - min(2, len(samples))
     while first > 0 and samples[first - 1].time > since:
         first -= 1
-    levels = [s.level for s in samples[first:]]
-    return sum(levels) / len(levels)
+    return samples[first:]
 
 
 def _jump(samples: Sequence[Sample]) -> float:

@@ -24,7 +24,7 @@ class Facts:
     maximum: int
     demand: float
     rates: Rates
-    utilization: float
+    margin: float
     ready: int
     missing: int
     fault: str | None
@@ -100,5 +100,5 @@ def _numbers(f: Facts) -> str:
     each = ", ".join(f"{rate:.3g} on {name}" for name, rate in sorted(f.rates.items()))
     return (
         f"{f.demand:.3g} items/s asked; one replica serves {each} within the objective, "
-        f"planned at {f.utilization:.0%}: {_count(f.wished)} wanted"
+        f"and {f.margin:.0%} more are kept ready: {_count(f.wished)} wanted"
     )

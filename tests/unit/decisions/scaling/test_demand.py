@@ -16,7 +16,7 @@ def told(*rates: float, signs: tuple[int, ...] = (), backlog: float = 0.0) -> tu
 
 
 def asked(samples: tuple[Sample, ...], load_seconds: float = 20.0) -> float:
-    return demand(samples, window=60.0, load_seconds=load_seconds)
+    return demand(samples, window=60.0, load_seconds=load_seconds).total
 
 
 def test_nothing_is_known_at_first() -> None:

@@ -27,7 +27,7 @@ def restarted(tale: Story, rate: float, *, minutes: float, back: float = 0.0) ->
 def test_less_load_for_a_whole_window_before_the_restart_counts() -> None:
     tale = story(ready=3)
     tale.state = restarted(tale, 1.0, minutes=10)
-    assert tale.run(1.0, 5) == [1]
+    assert tale.run(1.0, 5) == [2]
 
 
 @pytest.mark.parametrize("minutes", [0, 2])
