@@ -76,9 +76,14 @@ def _wanted(a: Account) -> str:
 
 
 _DEMAND = {
-    "mean": "{:.3g} of them as the mean of the window",
+    "mean": "{:.3g} as the mean of the window",
     "recent": "{:.3g} lately",
-    "backlog": "{:.3g} items that wait",
+    "work_off": "{:.3g} more to work off what waits",
+    "backlog": "{:.3g} items wait",
+}
+_MARGIN = {
+    "surprise": "within a load time it rose by {:.0%} at times",
+    "beta": "times {:.3g}, which follows the late requests",
 }
 
 
@@ -89,6 +94,12 @@ def _demand(a: Account) -> Iterator[str]:
         parts = [text.format(figures[n]) for n, text in _DEMAND.items() if n in figures]
         detail = f": {', '.join(parts)}" if parts else ""
         yield f"Asked for: {figures['demand']:.3g} items/s{detail}."
+    if "margin" in figures:
+        parts = [text.format(figures[n]) for n, text in _MARGIN.items() if n in figures]
+        detail = f": {', '.join(parts)}" if parts else ""
+        yield f"Kept above that: {figures['margin']:.0%}{detail}."
+    if figures.get("capacity"):
+        yield f"So the replicas are to be able to serve {figures['capacity']:.3g} items/s."
     if served:
         yield f"Served in the last scrapes: {sum(served):.3g} items/s."
     for pool in a["pools"]:
@@ -158,7 +169,7 @@ def _line(profile: Mapping[str, float]) -> str:
 
 def _allowed(a: Account) -> str:
     late = a["figures"].get("late")
-    lately = "" if late is None else f"; lately {late:.2%} were"
+    lately = "" if late is None else f"; lately {late:.2%} were, by their waits"
     return f"{a['allowedLate']:.2%} of the requests may be late (aggressiveness){lately}."
 
 

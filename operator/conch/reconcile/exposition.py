@@ -9,6 +9,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from conch.decisions.fleet import Pool, ServiceKey
+from conch.decisions.scaling import account
+from conch.decisions.scaling.account import Decided
 from conch.reconcile.status import Outcome
 
 Object = dict[str, Any]
@@ -22,7 +24,7 @@ SCALING: Mapping[str, tuple[str, str]] = {
     ),
     "mu": (
         "conch_service_replica_items_per_second",
-        "Items a second that one replica serves within the objective.",
+        "Items a second that one replica serves within the objective, on its slowest accelerator.",
     ),
     "planned_share": (
         "conch_service_planned_ratio",
@@ -32,7 +34,14 @@ SCALING: Mapping[str, tuple[str, str]] = {
         "conch_service_load_seconds",
         "Seconds that 9 of 10 starts of a replica take at most.",
     ),
-    "late": ("conch_service_late_ratio", "Share of the requests that were late lately."),
+    "margin": (
+        "conch_service_margin_ratio",
+        "What is kept above the demand, as a share of it.",
+    ),
+    "late": (
+        "conch_service_late_ratio",
+        "Share of the requests that waited too long lately, by their mean wait.",
+    ),
     "allowed_late": (
         "conch_service_late_allowed_ratio",
         "Share of the requests that may be late.",
@@ -93,7 +102,7 @@ class Exposition(Collector):
             registry=self.registry,
         )
         self._services: tuple[ServiceFigures, ...] = ()
-        self._scaling: Mapping[ServiceKey, Mapping[str, float]] = {}
+        self._scaling: Mapping[ServiceKey, Decided] = {}
         self._pools: tuple[Pool, ...] = ()
 
     def count(self, kind: str, verb: str) -> None:
@@ -104,9 +113,9 @@ class Exposition(Collector):
         self,
         services: Iterable[ServiceFigures],
         pools: Sequence[Pool],
-        scaling: Mapping[ServiceKey, Mapping[str, float]],
+        scaling: Mapping[ServiceKey, Decided],
     ) -> None:
-        """Show these figures from now on; ``scaling``: what decisions were counted from."""
+        """Show these figures from now on; ``scaling``: what was decided last."""
         self._services, self._pools = tuple(services), tuple(pools)
         self._scaling = scaling
 
@@ -152,10 +161,11 @@ def _services(services: Sequence[ServiceFigures]) -> Iterator[Metric]:
     yield from (wanted, there, ready, condition)
 
 
-def _scaling(figures: Mapping[ServiceKey, Mapping[str, float]]) -> Iterator[Metric]:
+def _scaling(decided: Mapping[ServiceKey, Decided]) -> Iterator[Metric]:
+    counted = {key: account.figures(of) for key, of in decided.items()}
     for name, (metric, text) in SCALING.items():
         gauge = GaugeMetricFamily(metric, text, labels=("namespace", "service"))
-        for key, of in figures.items():
+        for key, of in counted.items():
             if name in of:
                 gauge.add_metric((key.namespace, key.name), of[name])
         yield gauge

@@ -16,7 +16,7 @@ from conch.decisions import replicas
 from conch.decisions.fleet import ServiceKey
 from conch.decisions.placement import Ledger
 from conch.decisions.scaling import ScalingDecision, ScalingState, ServiceLoad, decide
-from conch.decisions.scaling.account import account
+from conch.decisions.scaling.account import Decided, account
 from conch.provisioning.metadata import LABEL_NAMESPACE
 from conch.reconcile import status as statuses
 from conch.reconcile.carrier import Carrier
@@ -66,9 +66,7 @@ class Reconciler:
     """Seconds of the last tick."""
     _scaling: dict[ServiceKey, ScalingState] = field(default_factory=dict)
 
-    _accounts: dict[ServiceKey, tuple[ServiceLoad, ScalingDecision, float]] = field(
-        default_factory=dict
-    )
+    _decided: dict[ServiceKey, Decided] = field(default_factory=dict)
     """What was decided last, from what, and when; read by other threads, so only replaced."""
 
     def __post_init__(self) -> None:
@@ -116,11 +114,8 @@ class Reconciler:
 
     def account(self, namespace: str, name: str) -> dict[str, Any] | None:
         """Return what a service's number of replicas comes from; any thread may ask."""
-        found = self._accounts.get(ServiceKey(namespace, name))
-        if found is None:
-            return None
-        load, decision, moment = found
-        return account(load, decision, self.clock.monotonic() - moment)
+        found = self._decided.get(ServiceKey(namespace, name))
+        return None if found is None else account(found, self.clock.monotonic() - found.at)
 
     async def run(self) -> None:
         """Tick for ever; raises NotLeaderError when the lease is lost."""
@@ -173,8 +168,7 @@ class Reconciler:
             self._carrier.begin()
         self._tell_others_soon(fleet, now)
         self._forget(fleet)
-        scaling = {o.facts.key: o.scaling.figures for o in outcomes if o.scaling is not None}
-        self.exposition.show(self._carrier.figures(), fleet.pools, scaling)
+        self.exposition.show(self._carrier.figures(), fleet.pools, dict(self._decided))
         self.ticks += 1
         self._took = self.clock.monotonic() - started
         waits = [o.plan.wake_after for o in outcomes if o.plan.wake_after is not None]
@@ -240,7 +234,7 @@ class Reconciler:
         state = self.recall.state(facts, load, state)
         decision = decide(load, state, moment)
         self._scaling[facts.key] = decision.state
-        self._accounts[facts.key] = (load, decision, moment)
+        self._decided[facts.key] = Decided(load, decision, moment)
         wanted = _wanted(load, decision)
         plan = replicas.plan(
             facts.service,
@@ -324,8 +318,8 @@ class Reconciler:
         keys = {f.key for f in fleet.services}
         for key in self._scaling.keys() - keys:
             del self._scaling[key]
-        for key in self._accounts.keys() - keys:
-            del self._accounts[key]
+        for key in self._decided.keys() - keys:
+            del self._decided[key]
         self._carrier.forget(keys)
         self._resting.forget(keys)
 

@@ -7,15 +7,21 @@ import pytest
 
 from conch.cli.plugin_scaling import reasons
 from conch.decisions.scaling import ScalingState, decide
-from conch.decisions.scaling.account import account
+from conch.decisions.scaling.account import Decided, account
 from tests.unit.decisions.scaling.story import story
+
+
+def fresh() -> dict[str, Any]:
+    """Return the account of the first decision on a service."""
+    load = story().load
+    return account(Decided(load, decide(load, ScalingState(), 0.0), 0.0), 0.0)
 
 
 def told(seconds: float = 60.0, rate: float = 18.0, **load: Any) -> str:
     """Return what is said of a service after so much load."""
     tale = story(**load)
     tale.run(rate, seconds)
-    return "\n".join(reasons(account(tale.seen, tale.last, 2.0)))
+    return "\n".join(reasons(account(Decided(tale.seen, tale.last, tale.now), 2.0)))
 
 
 def test_it_leads_from_the_load_to_the_number() -> None:
@@ -41,7 +47,7 @@ def test_it_names_writer_and_schedule() -> None:
 
 
 def test_it_says_what_holds_less_back() -> None:
-    values = account(story().load, decide(story().load, ScalingState(), 0.0), 0.0)
+    values = fresh()
     values["figures"] = {"window_left_s": 120.0, "cooldown_left_s": 30.0}
     text = "\n".join(reasons(values))
     assert "Less would do, but was more within 300 s: nothing goes for another 120 s." in text
@@ -50,7 +56,14 @@ def test_it_says_what_holds_less_back() -> None:
 
 @pytest.mark.parametrize("figure", ["mean", "recent", "backlog"])
 def test_each_part_of_the_demand_is_told(figure: str) -> None:
-    values = account(story().load, decide(story().load, ScalingState(), 0.0), 0.0)
+    values = fresh()
     values["figures"] = {"demand": 10.0, figure: 1.25, "late": None}
     (line,) = [r for r in reasons(values) if r.startswith("Asked for")]
     assert "1.25" in line
+
+
+def test_the_margin_and_the_late_requests_are_told() -> None:
+    text = told(rate=6.0, seconds=120)
+    assert re.search(r"Kept above that: \d+%: within a load time it rose by \d+% at times", text)
+    assert re.search(r"lately \d+\.\d\d% were, by their waits", text)
+    assert "items/s." in text

@@ -1,8 +1,12 @@
 """What the operator's own metrics say."""
 
+from dataclasses import replace
+
 from prometheus_client import generate_latest
 
 from conch.decisions.fleet import ServiceKey
+from conch.decisions.scaling import ScalingState, ServiceLoad, decide
+from conch.decisions.scaling.account import Decided
 from conch.reconcile.exposition import SCALING, Exposition
 
 KEY = ServiceKey("vision", "digits")
@@ -10,7 +14,9 @@ KEY = ServiceKey("vision", "digits")
 
 def shown(**figures: float) -> str:
     exposition = Exposition()
-    exposition.show((), (), {KEY: figures})
+    load = ServiceLoad(pools=())
+    decision = replace(decide(load, ScalingState(), 0.0), figures=figures)
+    exposition.show((), (), {KEY: Decided(load, decision, 0.0)})
     return generate_latest(exposition.registry).decode()
 
 
@@ -22,7 +28,7 @@ def test_figures_of_a_decision_are_metrics() -> None:
 
 
 def test_what_is_not_known_is_no_value() -> None:
-    assert "digits" not in shown(something_else=1.0)
+    assert "conch_service_demand_items_per_second{" not in shown(something_else=1.0)
 
 
 def test_each_has_a_name_of_its_own_and_a_unit_or_a_count() -> None:

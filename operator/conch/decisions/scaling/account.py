@@ -1,15 +1,63 @@
-"""One decision with all that it was made from, for ``kubectl conch explain``."""
+"""One decision with all that it was made from, for ``explain`` and metrics."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from conch.decisions.scaling.capacity import Profile
-from conch.decisions.scaling.fleet import rates
+from conch.decisions.scaling.fleet import longest_wait, rates
 from conch.decisions.scaling.load import PoolLoad, ScalingDecision, ServiceLoad
+from conch.decisions.scaling.margin import late_share
 
 
-def account(load: ServiceLoad, decision: ScalingDecision, age: float) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """A decision, what it was made from, and when (s)."""
+
+    load: ServiceLoad
+    decision: ScalingDecision
+    at: float
+
+
+def figures(of: Decided) -> dict[str, float]:
+    """Return all figures of a decision, those that follow from it too."""
+    wishes = {
+        "minimum": of.load.minimum,
+        "maximum": of.load.maximum,
+        "load_seconds": of.load.load_seconds,
+        "allowed_late": of.load.allowed_late,
+        "planned_share": of.load.target_utilization,
+    }
+    return {**wishes, **_window(of), **_service(of), **of.decision.figures}
+
+
+def _service(of: Decided) -> dict[str, float]:
+    """Return what a replica serves on its slowest accelerator, and what is late by the mean wait."""
+    found = {}
+    served = rates(of.load, of.decision.state)
+    if served:
+        found["mu"] = min(served.values())
+    signals = [p.signals for p in of.load.pools if p.signals is not None]
+    asked = sum(s.requests for s in signals)
+    if served and asked > 0:
+        wait = sum(s.queue_seconds * s.requests for s in signals) / asked
+        found["late"] = late_share(longest_wait(of.load, of.decision.state), wait)
+    return found
+
+
+def _window(of: Decided) -> dict[str, float]:
+    """Return how long more than what is wished for now stays for what was wished before."""
+    wishes = of.decision.state.window.wishes
+    if not wishes or wishes[-1][1] >= of.decision.wished:
+        return {}
+    length = max(of.load.scale_down_window, 2 * of.load.load_seconds)
+    held = [time + length - of.at for time, wish in wishes if wish >= of.decision.wished]
+    return {"window_left_s": max(held)} if held and max(held) > 0 else {}
+
+
+def account(of: Decided, age: float) -> dict[str, Any]:
     """Return the decision and its reasons as JSON values; ``age``: seconds since it was made."""
+    load, decision = of.load, of.decision
     served = rates(load, decision.state)
     return {
         "ageSeconds": age,
@@ -18,7 +66,7 @@ def account(load: ServiceLoad, decision: ScalingDecision, age: float) -> dict[st
         "held": load.held,
         "reason": str(decision.reason),
         "message": decision.message,
-        "figures": dict(decision.figures),
+        "figures": figures(of),
         "bounds": {"minimum": load.minimum, "maximum": load.maximum, "fixed": load.fixed},
         "floor": load.floor_reason,
         "writer": load.fixed_by,

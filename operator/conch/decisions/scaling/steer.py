@@ -19,34 +19,11 @@ def decide(load: ServiceLoad, state: ScalingState, now: float) -> ScalingDecisio
     ``now`` is in seconds. Without data the replicas stay what they are, within the bounds.
     """
     decision = by_load(load, state, now)
-    figures = {**_wishes(load), **_window(load, decision, now), **decision.figures}
-    decision = replace(decision, figures=figures)
     if load.kept is not None:
         return _paused(load, decision, load.kept)
     if load.fixed is None:
         decision = _paced(load, decision, state.pace, now)
     return _noted(_told(load, decision), state.pace, now)
-
-
-def _wishes(load: ServiceLoad) -> dict[str, float]:
-    """Return the figures that come from people, and the load time."""
-    return {
-        "minimum": load.minimum,
-        "maximum": load.maximum,
-        "load_seconds": load.load_seconds,
-        "allowed_late": load.allowed_late,
-        "planned_share": load.target_utilization,
-    }
-
-
-def _window(load: ServiceLoad, decision: ScalingDecision, now: float) -> dict[str, float]:
-    """Return how long more than what is wished for now stays for what was wished before."""
-    wishes = decision.state.window.wishes
-    if not wishes or wishes[-1][1] >= decision.wished:
-        return {}
-    length = max(load.scale_down_window, 2 * load.load_seconds)
-    held = [time + length - now for time, wish in wishes if wish >= decision.wished]
-    return {"window_left_s": max(held)} if held and max(held) > 0 else {}
 
 
 def _paused(load: ServiceLoad, decision: ScalingDecision, kept: int) -> ScalingDecision:

@@ -140,16 +140,3 @@ def test_spec_replicas_of_zero_stops_a_service_anyway() -> None:
     tale = story(ready=1, minimum=0, fixed=0)
     assert tale.run(0.0, 5) == [0]
     assert "front door" not in tale.last.message
-
-
-def test_it_is_told_how_long_the_window_still_holds_what_is_there() -> None:
-    tale = story(ready=2)
-    tale.run(13.0, 600)
-    assert "window_left_s" not in tale.last.figures
-    tale.run(1.0, 150)
-    left = tale.last.figures["window_left_s"]
-    assert 0 < left < 300
-    tale.run(1.0, 60)
-    assert tale.last.figures["window_left_s"] == left - 60
-    tale.run(1.0, 300)
-    assert "window_left_s" not in tale.last.figures
