@@ -143,8 +143,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except TraceError as error:
         console.print(str(error), markup=False)
         return 2
-    # As Ctrl-C does: whatever is there is removed.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     report = terminal_reporter(console)
     stage = ensure_stage(report)
     if not stage.cluster.local:
@@ -158,6 +158,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     picture = plot(figures, FOLDER / "scaling-live.png")
     console.print(f"Drawn: {picture.relative_to(ROOT)}")
     return 0
+
+
+def _interrupt(*_: object) -> None:
+    """End, once: what is there is removed, and another signal does not stop that."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def traces() -> Path:
