@@ -1,5 +1,15 @@
+import asyncio
+import json
+import subprocess
+import sys
+
 import pytest
 
+from conch.api.signals import Key, Signals
+from conch.clients.clock import SystemClock
+from conch.clients.prometheus import Prometheus
+from conch.metrics.queries import queries
+from conch.metrics.signals import parse
 from e2e.kubectl import wait_for
 from e2e.load import Load, request_body
 from e2e.models import DIGITS
@@ -33,9 +43,51 @@ def test_load_scales_over_both_nodes_and_its_end_back_to_one(place: Scratch) -> 
             timeout=READY_S,
             seen=lambda: str(place.condition("loaded", "ScalingActive").get("message")),
         )
+        measured(place)
+        explained(place)
     assert load.tally.answered > 0
     assert not load.tally.failures, load.tally.failures[:3]
     assert uids(first) < uids(place.pods("loaded"))
 
     place.await_ready("loaded", 1)
     place.await_condition("loaded", "ScalingActive", status="True", reason="Scaling")
+
+
+def measured(place: Scratch) -> None:
+    """Real Triton, scraped by a real Prometheus, gives every signal, and sensible ones."""
+    if not place.stage.cluster.prometheus_url:
+        return
+    prometheus = Prometheus(place.stage.cluster.prometheus_url)
+
+    def signals() -> dict[Key, Signals]:
+        answers = asyncio.run(prometheus.query(queries(), SystemClock().wall()))
+        assert answers.keys() == queries().keys()
+        found = parse(answers)
+        return {k: s for k, s in found.items() if k.namespace == place.namespace and s.p99}
+
+    for of in wait_for("signals of the replicas", signals, timeout=READY_S).values():
+        assert of.absurd is None
+        assert of.pods_scraped >= 1
+        assert of.items_per_request == pytest.approx(BATCH, rel=0.01)
+        assert of.mean_batch == pytest.approx(BATCH, rel=0.01)  # which is the largest
+        assert 0 < of.mean_execution < 5
+        assert of.p99 is not None
+        assert of.p99 >= of.mean_execution / 2
+        assert of.age < 30
+    prometheus.close()
+
+
+def explained(place: Scratch) -> None:
+    """The plugin reaches the operator through the API server."""
+    words = ("explain", "loaded", "-n", place.namespace, "-o", "json")
+    environment = {"KUBECONFIG": str(place.stage.cluster.kubeconfig), "HOME": "/nonexistent"}
+    done = subprocess.run(
+        [sys.executable, "-m", "conch.cli.plugin", *words],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    told = json.loads(done.stdout)
+    assert told["scaling"]["wished"] >= 1, told["notes"]
+    assert told["why"]
