@@ -163,17 +163,24 @@ def test_it_recovers_by_itself(scenario: Scenario, prometheus: FakePrometheus) -
     scenario.wait(lambda: scenario.settled(1), "1 replica once metrics are back")
 
 
-def test_after_a_restart_without_a_past_nothing_goes_before_a_window_was_watched(
-    scenario: Scenario, metered_lane: Lane, prometheus: FakePrometheus
+@pytest.mark.parametrize("remembers", [True, False], ids=["history", "no history"])
+def test_a_restart_forgets_neither_demand_nor_window(
+    scenario: Scenario, metered_lane: Lane, prometheus: FakePrometheus, *, remembers: bool
 ) -> None:
+    """The window is longer than the test: only what Prometheus remembers can end it."""
     window = {"spec": {"scaling": {"scaleDownWindow": "150s"}}}
     scenario.client.merge(scenario.service, window)
     scenario.rest()
     metered_lane.operator.kill()
-    prometheus.load = TRICKLE
+    prometheus.load, prometheus.past = TRICKLE, TRICKLE if remembers else None
     metered_lane.operator.start()
     try:
-        scenario.rest(quiet_s=6)
-        assert scenario.settled(4)
+        if remembers:
+            few = "fewer replicas, since little was asked for long"
+            scenario.wait(lambda: any(map(scenario.settled, (1, 2, 3))), few)
+        else:
+            scenario.rest(quiet_s=6)
+            assert scenario.settled(4)
     finally:
+        prometheus.past = None
         scenario.client.merge(scenario.service, {"spec": {"scaling": SCALING}})

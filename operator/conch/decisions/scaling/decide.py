@@ -12,7 +12,6 @@ from conch.decisions.scaling.demand import (
     QUEUE,
     SETTLE,
     Demand,
-    demand,
     pressed,
 )
 from conch.decisions.scaling.fleet import longest_wait, prompt_rate, rates, replicas_for, spread
@@ -80,12 +79,7 @@ def _fixed(load: ServiceLoad, state: ScalingState, fixed: int) -> ScalingDecisio
 
 
 def _need(load: ServiceLoad, state: ScalingState, measured: Measured, now: float) -> _Need:
-    asked = demand(
-        state.samples,
-        window=load.window,
-        load_seconds=_load_seconds(load),
-        dispersion=state.margin.dispersion,
-    )
+    asked = state.asked
     known = rates(load, state)
     if known:
         capacity = _capacity(load, state, asked, known)
@@ -180,12 +174,13 @@ def _kept(load: ServiceLoad, state: ScalingState, seen: View, now: float) -> int
 
 
 def _step(load: ServiceLoad, state: ScalingState, now: float) -> int:
-    """Return how far down the replicas may go now."""
-    last = state.pace.lowered_at
+    """Return how far down the replicas may go now, from what is held or was asked for last."""
+    pace = state.pace
+    there = load.held if pace.replicas is None else min(load.held, pace.replicas)
     apart = min(STEP_APART, state.margin.share) * load.scale_down_window
-    if last is not None and 0.0 <= now - last < apart:
-        return load.held
-    return load.held - max(1, int(STEP_DOWN * load.held))
+    if pace.lowered_at is not None and 0.0 <= now - pace.lowered_at < apart:
+        return there
+    return there - max(1, int(STEP_DOWN * there))
 
 
 def _decision(
@@ -216,11 +211,11 @@ def _decision(
         message=said.message,
         active=None if seen.measured is None else True,
         state=state if said is state.said else replace(state, said=said),
-        figures={} if seen.measured is None else _figures(load, state, need),
+        figures={} if seen.measured is None else _figures(state, need),
     )
 
 
-def _figures(load: ServiceLoad, state: ScalingState, need: _Need) -> dict[str, float]:
+def _figures(state: ScalingState, need: _Need) -> dict[str, float]:
     """Return what the number was counted from; rates in items a second."""
     asked, margin = need.demand, state.margin
     return {
@@ -234,7 +229,6 @@ def _figures(load: ServiceLoad, state: ScalingState, need: _Need) -> dict[str, f
         "beta": margin.beta,
         "margin": margin.share,
         "capacity": need.capacity,
-        "wait_allowed_s": longest_wait(load, state),
     }
 
 

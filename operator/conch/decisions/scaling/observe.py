@@ -5,7 +5,15 @@ from dataclasses import replace
 
 from conch.api.signals import Signals
 from conch.decisions.scaling.capacity import Fit, learned, teaches
-from conch.decisions.scaling.demand import LATE, Sample, demand, lately, sampled, whole
+from conch.decisions.scaling.demand import (
+    LATE,
+    Demand,
+    Sample,
+    demand,
+    lately,
+    sampled,
+    whole,
+)
 from conch.decisions.scaling.fleet import longest_wait
 from conch.decisions.scaling.load import PoolLoad, ServiceLoad
 from conch.decisions.scaling.margin import Margin, dispersed, judged, late_share, surprised
@@ -39,26 +47,39 @@ def observed(
         signs=signs(load, measured),
         window=load.window,
     )
-    margin = _watched(load, state, samples, measured)
-    return replace(state, samples=samples, fits=_taught(load, state.fits, usable), margin=margin)
+    margin = _dispersion(state.margin, samples)
+    asked = demand(
+        samples,
+        window=load.window,
+        load_seconds=max(1.0, load.load_seconds),
+        dispersion=margin.dispersion,
+    )
+    return replace(
+        state,
+        samples=samples,
+        asked=asked,
+        fits=_taught(load, state.fits, usable),
+        margin=_watched(load, replace(state, samples=samples), measured, margin, asked),
+    )
+
+
+def _dispersion(margin: Margin, samples: tuple[Sample, ...]) -> Margin:
+    if len(samples) < 2:
+        return margin
+    before, last = samples[-2:]
+    return dispersed(margin, before.rate, last.rate, last.time - before.time)
 
 
 def _watched(
-    load: ServiceLoad, state: ScalingState, samples: tuple[Sample, ...], measured: Measured
+    load: ServiceLoad, state: ScalingState, measured: Measured, margin: Margin, asked: Demand
 ) -> Margin:
-    """Return the margin after the newest of the samples."""
+    """Return the margin after the newest of the state's samples."""
+    samples = state.samples
     if len(samples) < 2:
-        return state.margin
-    before, last = samples[-2:]
-    seconds = last.time - before.time
-    margin = dispersed(state.margin, before.rate, last.rate, seconds)
+        return margin
+    last = samples[-1]
+    seconds = last.time - samples[-2].time
     if whole(samples, load.window):
-        asked = demand(
-            samples,
-            window=load.window,
-            load_seconds=load.load_seconds,
-            dispersion=margin.dispersion,
-        )
         margin = surprised(
             margin,
             last.time,

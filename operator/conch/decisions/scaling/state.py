@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from conch.decisions.scaling.capacity import Fit, Profile
-from conch.decisions.scaling.demand import Sample
+from conch.decisions.scaling.demand import Demand, Sample
 from conch.decisions.scaling.margin import Margin
 from conch.decisions.scaling.window import Window
 
@@ -41,6 +41,8 @@ class ScalingState:
     """What was learned, by accelerator."""
     samples: tuple[Sample, ...] = ()
     """Arrivals within the window, oldest first."""
+    asked: Demand = field(default_factory=Demand)
+    """What the samples ask for."""
     window: Window = field(default_factory=Window)
     grown_at: float | None = None
     """When a replica was last asked for on signs alone."""

@@ -63,6 +63,14 @@ def test_the_way_down_is_slow() -> None:
     assert all(gone == max(1, before // 10) for before, gone in falls)
 
 
+def test_a_step_down_stands_while_it_is_carried_out() -> None:
+    tale = story(ready=3)
+    tale.run(0, 300)
+    tale.obeyed = False
+    assert tale.run(0, 5) == [2]
+    assert tale.run(0, 10) == [2, 2], "all three are still there"
+
+
 def test_the_window_is_at_least_two_load_times() -> None:
     tale = story(ready=3, scale_down_window=10.0, load_seconds=60.0)
     assert set(tale.run(0, 120)) == {3}
