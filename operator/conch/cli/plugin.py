@@ -16,6 +16,7 @@ from conch.cli.plugin_detach import ANNOTATION_DETACHED, Change, Detaching, anno
 from conch.cli.plugin_explain import Explanation, explain, is_paused
 from conch.cli.plugin_read import Reading, events_of, read
 from conch.cli.plugin_scaling import account_of
+from conch.cli.plugin_simulate import simulate_command
 from conch.cli.plugin_target import (
     AllOption,
     ContextOption,
@@ -38,6 +39,7 @@ app = typer.Typer(
     help="Model services on Kubernetes: what Conch decided, why, and what to do.",
 )
 app.command("digest")(digest_command)
+app.command("simulate")(simulate_command)
 
 ServiceArgument = Annotated[str, typer.Argument(help="name of a ModelService", metavar="SERVICE")]
 OutputOption = Annotated[
