@@ -22,7 +22,7 @@ class MeasuredOperator(Operator):
 
     def counters(self) -> dict[str, float]:
         """Return its own metrics, summed over their labels."""
-        with urllib.request.urlopen(self._metrics, timeout=10) as answer:
+        with urllib.request.urlopen(f"{self.url}/metrics", timeout=10) as answer:
             page = answer.read().decode()
         found: dict[str, float] = {}
         for name, value in _SAMPLE.findall(page):
