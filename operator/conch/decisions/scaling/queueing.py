@@ -7,21 +7,20 @@ _MOST = 512.0
 _FEWEST = 1e-9
 
 
-def waiting_share(servers: int, offered: float) -> float:
-    """Return the share of requests that wait at all (Erlang C); 1 where the servers don't suffice.
+def blocked_share(servers: int, offered: float) -> float:
+    """Return the share of requests that find no free server where none may wait (Erlang B).
 
-    ``offered`` is the load in servers. The recursion is that of Erlang B (Cooper, Introduction to
-    Queueing Theory, 1981, section 3.3).
+    ``offered`` is the load in servers. The recursion is that of Cooper, Introduction to Queueing
+    Theory, 1981, section 3.3.
     """
-    if offered >= servers:
-        return 1.0
     blocked = 1.0
     for k in range(1, servers + 1):
         blocked = offered * blocked / (k + offered * blocked)
-    return _waiting(servers, offered, blocked)
+    return blocked
 
 
-def _waiting(servers: int, offered: float, blocked: float) -> float:
+def waiting_share(servers: int, offered: float, blocked: float) -> float:
+    """Return the share of requests that wait at all (Erlang C), from Erlang B's ``blocked``."""
     return blocked / (1.0 - offered / servers * (1.0 - blocked))
 
 
@@ -36,11 +35,10 @@ def servers_for(offered: float, *, wait: float, late: float, variation: float) -
     """
     if offered <= _FEWEST:
         return 0
-    servers, blocked = max(1, math.ceil(offered)), 1.0
+    servers = max(1, math.ceil(offered))
     if offered > _MOST:
         return servers
-    for k in range(1, servers + 1):
-        blocked = offered * blocked / (k + offered * blocked)
+    blocked = blocked_share(servers, offered)
     while not _prompt(servers, offered, blocked, wait=wait, late=late, variation=variation):
         servers += 1
         blocked = offered * blocked / (servers + offered * blocked)
@@ -53,4 +51,4 @@ def _prompt(
     if servers <= offered:
         return False
     decay = 2.0 * (servers - offered) * wait / max(variation, _FEWEST)
-    return _waiting(servers, offered, blocked) * math.exp(-decay) <= late
+    return waiting_share(servers, offered, blocked) * math.exp(-decay) <= late
