@@ -121,7 +121,7 @@ class Scaling(KubeModel):
     scale_down_window: Annotated[
         Window,
         Field(
-            description="the way down follows the highest wish in this time, and in two load times"
+            description="the way down follows the highest wish in this time, and in two load times; a calm load waits for a part of it"
         ),
     ] = "300s"
     scale_up_cooldown: Annotated[Cooldown, Field(description="least time between two steps up")] = (

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from conch.decisions.scaling.capacity import Profile
+from conch.decisions.scaling.decide import down_window
 from conch.decisions.scaling.fleet import longest_wait, rates
 from conch.decisions.scaling.load import PoolLoad, ScalingDecision, ServiceLoad
 from conch.decisions.scaling.margin import late_share
@@ -50,7 +51,7 @@ def _window(of: Decided) -> dict[str, float]:
     wishes = of.decision.state.window.wishes
     if not wishes or wishes[-1][1] >= of.decision.wished:
         return {}
-    length = max(of.load.scale_down_window, 2 * of.load.load_seconds)
+    length = down_window(of.load, of.decision.state, of.at)
     held = [time + length - of.at for time, wish in wishes if wish >= of.decision.wished]
     return {"window_left_s": max(held)} if held and max(held) > 0 else {}
 

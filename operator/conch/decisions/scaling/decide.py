@@ -24,6 +24,11 @@ from conch.decisions.scaling.window import full, highest, watched, wished
 
 FEWEST_SAMPLES = 3
 """Of less load, before anything goes down."""
+RESTLESS = 0.3
+"""Margin and chance in a window together, as a share of the load and times beta, from which the
+whole scale-down window is kept."""
+CALM = 0.2
+"""Of the scale-down window, that is always kept."""
 STEP_DOWN = 0.1
 """Of the replicas, that may go at a time; one always may."""
 STEP_APART = 0.5
@@ -148,7 +153,7 @@ def _remembered(
     """Return the state after ``need``; only what can be had becomes a wish to stand by."""
     wish = min(load.bounded(need.replicas), load.within_reach)
     grown_at = now if need.reactive and wish > load.held else state.grown_at
-    window, length = state.window, _down_window(load, state, now)
+    window, length = state.window, down_window(load, state, now)
     if _sound(state) or wish >= load.held:
         window = wished(window, now, wish, length=length)
     if seen.complete:
@@ -167,7 +172,7 @@ def _sound(state: ScalingState) -> bool:
 
 def _kept(load: ServiceLoad, state: ScalingState, seen: View, now: float) -> int:
     """Return how many replicas the past and the gaps in what is known tell to keep."""
-    length = _down_window(load, state, now)
+    length = down_window(load, state, now)
     past = highest(state.window, now, length)
     judged = seen.complete and _sound(state) and full(state.window, now, length)
     return past if judged else max(past, load.held)
@@ -260,11 +265,17 @@ def _load_seconds(load: ServiceLoad) -> float:
     return max(1.0, load.load_seconds)
 
 
-def _down_window(load: ServiceLoad, state: ScalingState, now: float) -> float:
-    """Return over how many seconds less must be wished for: not over fewer than three samples.
+def down_window(load: ServiceLoad, state: ScalingState, now: float) -> float:
+    """Return over how many seconds less must be wished for before anything goes down.
 
-    So what one odd sample says does not outlast it, however late the next one comes.
+    A load that leaps, or that made requests late, gets the whole window, a calm one a part. Not less than two load times; and not
+    over fewer than three samples, so that what one odd sample says does not outlast it, however late
+    the next one comes.
     """
     times = [s.time for s in state.samples[-2:]] or [now]
     apart = max(now - times[-1], times[-1] - times[0])
-    return max(load.scale_down_window, 2 * _load_seconds(load), FEWEST_SAMPLES * apart)
+    items = max(1.0, state.asked.mean * load.window)
+    chance = math.sqrt(max(1.0, state.margin.dispersion) / items)
+    restless = state.margin.beta * (state.margin.share + chance) / RESTLESS
+    part = min(1.0, max(CALM, restless))
+    return max(part * load.scale_down_window, 2 * _load_seconds(load), FEWEST_SAMPLES * apart)

@@ -12,11 +12,12 @@ def test_it_is_told_how_long_the_window_still_holds_what_is_there() -> None:
     tale = story(ready=2)
     tale.run(13.0, 600)
     assert "window_left_s" not in told(tale)
-    tale.run(1.0, 150)
+    tale.run(1.0, 90)
     left = told(tale)["window_left_s"]
     assert 0 < left < 300
-    tale.run(1.0, 60)
-    assert told(tale)["window_left_s"] == left - 60
+    tale.run(1.0, 30)
+    # A load that calms down needs a smaller part of the window.
+    assert left / 4 < told(tale)["window_left_s"] <= left - 30
 
 
 def test_what_a_replica_serves_and_what_is_late_follow_from_it() -> None:

@@ -71,6 +71,20 @@ def test_a_step_down_stands_while_it_is_carried_out() -> None:
     assert tale.run(0, 10) == [2, 2], "all three are still there"
 
 
+def test_a_calm_load_waits_for_a_part_of_the_window() -> None:
+    def waits(rates: tuple[float, ...]) -> int:
+        tale = story(ready=4, load_seconds=20.0, gpus=30, maximum=30)
+        for _ in range(40):
+            for rate in rates:
+                tale.run(rate, 60)
+        held = tale.held
+        return next(n for n in range(1, 100) if tale.run(1.0, 5)[0] < held)
+
+    calm, restless = waits((30.0, 30.0)), waits((30.0, 12.0))
+    assert calm * 5 < 200
+    assert restless * 5 >= 240
+
+
 def test_the_window_is_at_least_two_load_times() -> None:
     tale = story(ready=3, scale_down_window=10.0, load_seconds=60.0)
     assert set(tale.run(0, 120)) == {3}
