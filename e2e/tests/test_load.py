@@ -43,11 +43,11 @@ def test_load_scales_over_both_nodes_and_its_end_back_to_one(place: Scratch) -> 
             timeout=READY_S,
             seen=lambda: str(place.condition("loaded", "ScalingActive").get("message")),
         )
+        assert uids(first) < uids(place.pods("loaded"))
         measured(place)
         explained(place)
     assert load.tally.answered > 0
     assert not load.tally.failures, load.tally.failures[:3]
-    assert uids(first) < uids(place.pods("loaded"))
 
     place.await_ready("loaded", 1)
     place.await_condition("loaded", "ScalingActive", status="True", reason="Scaling")
