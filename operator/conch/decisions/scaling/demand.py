@@ -71,8 +71,10 @@ class Demand:
 
     mean: float = 0.0
     """Over the window."""
+    lately: float = 0.0
+    """Over its last part."""
     recent: float = 0.0
-    """Over its last part, or the mean where that is higher by chance at most."""
+    """``lately``, or the mean where that is higher by chance at most; or a confirmed jump."""
     work_off: float = 0.0
     """To work off what waits."""
     noise: float = 0.0
@@ -95,23 +97,18 @@ def demand(
         return Demand()
     mean = sum([s.level for s in samples]) / len(samples)
     last = _recent(samples, window)
-    recent = sum([s.level for s in last]) / len(last)
+    lately = sum([s.level for s in last]) / len(last)
     apart = _apart(samples, window)
     items = max(mean, 1.0 / window) * apart
     chance = max(1.0, dispersion) / items
-    sure = recent > mean * (1.0 + SURE * math.sqrt(chance / len(last)))
+    sure = lately > mean * (1.0 + SURE * math.sqrt(chance / len(last)))
     return Demand(
         mean=mean,
-        recent=max(recent if sure else mean, _jump(samples)),
+        lately=lately,
+        recent=max(lately if sure else mean, _jump(samples)),
         work_off=_backlog(samples) / max(SETTLE, load_seconds),
         noise=chance / len(last) + chance / len(samples),
     )
-
-
-def lately(samples: Sequence[Sample], window: float) -> float:
-    """Return the mean rate of the last part of the window, in items a second."""
-    last = _recent(samples, window)
-    return sum([s.level for s in last]) / len(last)
 
 
 def whole(samples: Sequence[Sample], window: float) -> bool:

@@ -10,7 +10,6 @@ from conch.decisions.scaling.demand import (
     Demand,
     Sample,
     demand,
-    lately,
     sampled,
     whole,
 )
@@ -59,7 +58,7 @@ def observed(
         samples=samples,
         asked=asked,
         fits=_taught(load, state.fits, usable),
-        margin=_watched(load, replace(state, samples=samples), measured, margin, asked),
+        margin=_watched(load, state, measured, asked, samples=samples, margin=margin),
     )
 
 
@@ -71,10 +70,15 @@ def _dispersion(margin: Margin, samples: tuple[Sample, ...]) -> Margin:
 
 
 def _watched(
-    load: ServiceLoad, state: ScalingState, measured: Measured, margin: Margin, asked: Demand
+    load: ServiceLoad,
+    state: ScalingState,
+    measured: Measured,
+    asked: Demand,
+    *,
+    samples: tuple[Sample, ...],
+    margin: Margin,
 ) -> Margin:
-    """Return the margin after the newest of the state's samples."""
-    samples = state.samples
+    """Return the margin after the newest of the samples."""
     if len(samples) < 2:
         return margin
     last = samples[-1]
@@ -83,7 +87,7 @@ def _watched(
         margin = surprised(
             margin,
             last.time,
-            load=lately(samples, load.window),
+            load=asked.lately,
             noise=asked.noise,
             mean=asked.mean,
             load_seconds=load.load_seconds,
