@@ -70,7 +70,7 @@ def test_a_storm_of_refusals_changes_nothing_in_the_end(
     text = f"{count} faults befell {len(survivors)} services (seed {TODAY})"
     record_property(PROPERTY, f"storm: {text}")
     assert count > 50
-    failed = [f"{s.life}:\n" + "\n".join(s.faults) for s in survivors if s.faults]
+    failed = sorted((f"{s.life}:\n" + "\n".join(s.faults) for s in survivors if s.faults), key=len)
     assert not failed, f"{text}\n\n" + "\n\n".join(failed)
 
 

@@ -17,7 +17,8 @@ from tests.kit.sweep import Lane, lane
 BATCHES = int(os.environ.get("CONCH_BATCHES", "2"))
 SIZE = 156
 FIRST_SEED = int(os.environ.get("CONCH_SEED", "1"))
-REST_S = 5.0
+REST_S = 6.0
+"""Longer than from one list of all objects to the next, which would bring up what is undone."""
 SHRINKS = 2
 """How often a history that fails is tried in simpler forms, all of them at once."""
 SHRINK_S = 30.0
@@ -40,7 +41,8 @@ def live(
     differences = batch.live()
     written = batch.writes_at_rest(REST_S)
     batch.remove()
-    assert not written, "written at rest:\n" + "\n".join(written)
+    # While some still differ, it is not at rest: they are what failed.
+    assert differences or not written, "written at rest:\n" + "\n".join(written)
     return differences, batch.figures
 
 

@@ -33,7 +33,8 @@ from tests.kit.sweep import Lane
 
 POOLS = {"a100": "NVIDIA-A100", "t4": "Tesla-T4", "l4": "NVIDIA-L4"}
 EDITED_POOL = "l4"
-QUIET_S, CALM_S, LIMIT_S = 2.0, 25.0, 150.0
+QUIET_S, CALM_S, LIMIT_S = 2.0, 25.0, 400.0
+"""The last bounds what never ends well; a machine that others keep busy may take most of it."""
 _KINDS = {
     "modelservices": CONCH,
     "services": "/api/v1",
@@ -136,11 +137,19 @@ class Batch:
             self._client.delete(path)
         self._until(lambda: not self._items("pods"), "no pods", LIMIT_S)
 
-    def writes_at_rest(self, seconds: float) -> list[str]:
-        """Return what is written, with success, in so many seconds."""
-        before = len(self.lane.proxy.writes)
-        time.sleep(seconds)
-        return [str(w) for w in self.lane.proxy.writes[before:] if (w.status or 500) < 400]
+    def writes_at_rest(self, seconds: float, attempts: int = 3) -> list[str]:
+        """Return what is written, with success, in so many seconds, of the last of some attempts.
+
+        What Kubernetes says late of a pod may be passed on once; what never ends is in each of them.
+        """
+        found: list[str] = []
+        for _ in range(attempts):
+            before = len(self.lane.proxy.writes)
+            time.sleep(seconds)
+            found = [str(w) for w in self.lane.proxy.writes[before:] if (w.status or 500) < 400]
+            if not found:
+                break
+        return found
 
     def _compared(self, served: set[int]) -> list[Difference]:
         """Wait until all are equal and nothing is written; what is not equal by then differs."""

@@ -132,8 +132,9 @@ class Expected:
 
 
 CALM_S = 10.0
-PATIENCE_S = 150.0
-"""Each step may see the operator die many times, by the points of other lives."""
+PATIENCE_S = 400.0
+"""Each step may see the operator die many times, by the points of other lives; and a machine that
+others keep busy may be several times slower."""
 
 
 def undisturbed(lanes: Sequence[Lane], lives: Sequence[str]) -> dict[str, Expected]:
