@@ -12,7 +12,7 @@ from e2e.bench.report import ROOT
 
 DAY = 86400.0
 MEAN_RPS = 50.0
-"""A trace with more is thinned to it."""
+"""A trace with more is thinned to it, one of counts with fewer multiplied."""
 MEAN_REPLICAS = 10
 """Replicas that the mean load keeps busy."""
 OBJECTIVE = 3.0
@@ -71,8 +71,8 @@ def source(name: str) -> Source:
 
 
 def whole(name: str) -> Trace:
-    """Return a trace thinned to the mean rate, all of it."""
-    return read_trace(folder() / source(name).file).thinned(MEAN_RPS)
+    """Return a trace at the mean rate, as far as it can be, all of it."""
+    return read_trace(folder() / source(name).file).scaled(MEAN_RPS)
 
 
 def stretches(source: Source, trace: Trace, *, tune: bool) -> list[tuple[float, float]]:

@@ -107,7 +107,7 @@ def test_a_model_is_all_that_a_service_must_name(cluster: Cluster, namespace: st
     stored = cluster.client.create(path, {**SERVICE, "spec": {"model": {"name": "digits"}}})
     spec = stored["spec"]
     assert spec["scaling"]["minReplicas"] == 1
-    assert spec["scaling"]["scaleDownWindow"] == "300s"
+    assert "scaleDownWindow" not in spec["scaling"]
     assert spec["model"]["kind"] == "Model"
     assert "maxReplicas" not in spec["scaling"]
     assert "replicas" not in spec

@@ -119,11 +119,11 @@ class Scaling(KubeModel):
     """true: replicas stay as many as they are, whatever load, bounds and schedules say"""
     window: Annotated[Window, Field(description="over which rates are measured")] = "60s"
     scale_down_window: Annotated[
-        Window,
+        Window | None,
         Field(
-            description="the way down follows the highest wish in this time, and in two load times; a calm load waits for a part of it"
+            description="the way down follows the highest wish in this time, and in two load times; unset: 300s, and a part of it where the load is calm"
         ),
-    ] = "300s"
+    ] = None
     scale_up_cooldown: Annotated[Cooldown, Field(description="least time between two steps up")] = (
         "0s"
     )

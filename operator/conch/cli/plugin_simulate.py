@@ -142,7 +142,7 @@ def simulate_command(
             accelerator=accelerator,
         )
         chosen = _part(read_trace(trace), start, end)
-        chosen = chosen if rate is None else _thinned(chosen, rate)
+        chosen = chosen if rate is None else _scaled(chosen, rate)
         runs = Runs(
             description=description,
             trace=chosen,
@@ -279,15 +279,17 @@ def _moment(trace: Trace, text: str, option: str) -> float:
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() - trace.origin
 
 
-def _thinned(trace: Trace, rate: float) -> Trace:
+def _scaled(trace: Trace, rate: float) -> Trace:
     if not 0 < rate < float("inf"):
         raise PluginError(f"--rate {rate:g} must be above zero")
-    if rate > trace.mean_rps * 1.001:
+    scaled = trace.scaled(rate)
+    if scaled.mean_rps < 0.999 * rate:
         raise PluginError(
             f"--rate {rate:g} is more than the {trace.mean_rps:.3g} requests/s that {trace.name} "
-            "has in the mean: a trace can be thinned, not thickened"
+            "has in the mean: requests recorded one by one can be thinned, not multiplied; give a "
+            "trace of counts or of rates"
         )
-    return trace.thinned(rate)
+    return scaled
 
 
 def _load_times(text: str | None, description: Description) -> LoadTimes:

@@ -88,7 +88,9 @@ def wishes_of(scaling: Scaling, objective: Objective) -> ServiceLoad:
         minimum=scaling.min_replicas,
         maximum=scaling.most,
         window=scaling.seconds("window"),
-        scale_down_window=scaling.seconds("scale_down_window"),
+        scale_down_window=parse_duration(scaling.scale_down_window)
+        if scaling.scale_down_window
+        else None,
         target_utilization=scaling.target_utilization,
         objective=parse_duration(objective.p99) if objective.p99 else None,
         allowed_late=scaling.aggressiveness.allowed_late,

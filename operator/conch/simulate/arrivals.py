@@ -5,7 +5,7 @@ its times, each of them kept by chance; the same generator gives the same reques
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -57,6 +57,11 @@ class Counts:
     ends: Floats
     counts: Integers
 
+    def multiplied(self, factor: float) -> "Rates":
+        """Return the rates of a load so many times as large: Poisson within the windows."""
+        rates = factor * self.counts / (self.ends - self.starts)
+        return Rates(self.starts, self.ends, rates, np.full(len(rates), np.nan))
+
     def expected(self, start: float, end: float) -> float:
         """Return the number of requests between two times."""
         return _overlap(self.starts, self.ends, self.counts.astype(float), start, end)
@@ -84,6 +89,10 @@ class Rates:
     rates: Floats
     """Requests a second."""
     variations: Floats
+
+    def multiplied(self, factor: float) -> "Rates":
+        """Return the rates of a load so many times as large, as uneven as this one."""
+        return replace(self, rates=factor * self.rates)
 
     def expected(self, start: float, end: float) -> float:
         """Return the mean number of requests between two times."""

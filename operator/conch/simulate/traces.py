@@ -88,6 +88,18 @@ class Trace:
         mean = self.mean_rps
         return self if mean <= mean_rps else replace(self, keep=self.keep * mean_rps / mean)
 
+    def scaled(self, mean_rps: float) -> "Trace":
+        """Return the trace with that mean rate: thinned, or its counts or rates multiplied.
+
+        Requests that were recorded one by one stay as they are where there are fewer.
+        """
+        mean = self.mean_rps
+        if mean_rps <= mean or mean <= 0:
+            return self.thinned(mean_rps)
+        if not isinstance(self.source, Counts | Rates):
+            return self
+        return replace(self, source=self.source.multiplied(mean_rps / mean))
+
     def cut(self, start: float, end: float) -> "Trace":
         """Return the stretch between two times of this one. Raises TraceError if it has no data."""
         start, end = max(0.0, start), min(self.span, end)

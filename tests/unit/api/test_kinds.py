@@ -50,7 +50,7 @@ def test_a_service_reads_as_written_and_fills_in_defaults() -> None:
     assert spec.model.kind is ModelKind.MODEL
     assert spec.replicas is None
     assert spec.scaling.most == 8
-    assert spec.scaling.seconds("scale_down_window") == 300
+    assert spec.scaling.scale_down_window is None
     assert ModelServiceSpec.model_validate(spec.to_dict()) == spec
 
 

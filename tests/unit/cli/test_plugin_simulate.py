@@ -84,12 +84,23 @@ def test_a_trace_with_dates_is_cut_by_times(tmp_path: Path) -> None:
     assert json.loads(answer.stdout)[0]["requests"] == 85
 
 
+def test_a_load_of_windows_can_be_multiplied_but_not_one_of_requests(tmp_path: Path) -> None:
+    ask = ("--policy", "static:1", "-o", "json", "--rate", "40", "--trace")
+    windows, requests = tmp_path / "windows.csv", tmp_path / "requests.csv"
+    windows.write_text("start_s,rate_rps\n0,2\n600,6\n")
+    requests.write_text("timestamp\n" + "".join(f"{n}\n" for n in range(1200)))
+    judged = json.loads(run(*ask, str(windows)).stdout)[0]["requests"]
+    assert judged == pytest.approx(20 * 300 + 60 * 600, rel=0.05)
+    refused = run(*ask, str(requests))
+    assert refused.exit_code == 2
+    assert "can be thinned, not multiplied; give a trace of counts or of rates" in refused.stderr
+
+
 BAD = {
     "policy": (["--policy", "hpaa:0.5"], "hpaa"),
     "load time": (["--load-time", "45"], "--load-time '45' must be drawn, or a duration"),
     "failures": (["--node-failures", "0s"], "--node-failures '0s' must be a duration"),
     "rate": (["--rate", "0"], "--rate 0 must be above zero"),
-    "more": (["--rate", "1e6"], "a trace can be thinned, not thickened"),
     "start": (["--start", "noon"], "--start 'noon' is neither a duration such as 36h nor a time"),
     "dates": (["--start", "2026-03-29"], "day.csv has no dates; give a duration such as 36h"),
     "order": (["--start", "2h"], "--start 2h is not before --end 1h"),

@@ -65,7 +65,7 @@ def test_bounds_and_windows_are_the_specs() -> None:
     found = facts(scaling=scaling, replicas=3, objective={"p99": "50ms"})
     told = load(found)
     assert (told.minimum, told.maximum, told.fixed) == (2, 6, 3)
-    assert (told.window, told.scale_down_window, told.objective) == (30.0, 300.0, 0.05)
+    assert (told.window, told.scale_down_window, told.objective) == (30.0, None, 0.05)
 
 
 def test_signals_are_those_of_the_revision_with_the_traffic() -> None:

@@ -84,6 +84,29 @@ def test_thinning_keeps_the_shape(tmp_path: Path) -> None:
     assert trace.thinned(500.0) is trace
 
 
+def test_counts_are_multiplied_into_poisson_rates(tmp_path: Path) -> None:
+    path = written(tmp_path, "timestamp,value", "0,10", "300,30", "600,20", "900,20")
+    trace = read_trace(path).scaled(50.0)
+    assert trace.mean_rps == pytest.approx(50.0)
+    counts = np.histogram(trace.arrivals(0), np.arange(0, 1201, 300))[0]
+    assert counts == pytest.approx(750 * np.array([10, 30, 20, 20]), rel=0.05)
+    fewer = trace.scaled(5.0)
+    assert fewer.mean_rps == pytest.approx(5.0)
+
+
+def test_rates_are_multiplied_and_as_uneven_as_before(tmp_path: Path) -> None:
+    path = written(tmp_path, "start_s,end_s,rate_rps,cv", "0,3600,5,3")
+    drawn = read_trace(path).scaled(50.0).arrivals(1)
+    gaps = np.diff(drawn)
+    assert gaps.mean() == pytest.approx(1 / 50, rel=0.05)
+    assert gaps.std() / gaps.mean() == pytest.approx(3.0, rel=0.1)
+
+
+def test_rows_are_never_multiplied(tmp_path: Path) -> None:
+    trace = read_trace(written(tmp_path, "timestamp", "0", "1", "2"))
+    assert trace.scaled(50.0) is trace
+
+
 def test_thinned_rows_are_some_of_the_rows(tmp_path: Path) -> None:
     trace = read_trace(written(tmp_path, "timestamp", *(f"{i / 10}" for i in range(10_001))))
     some = trace.thinned(5.0).arrivals(0)

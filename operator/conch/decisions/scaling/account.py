@@ -73,7 +73,7 @@ def account(of: Decided, age: float) -> dict[str, Any]:
         "writer": load.fixed_by,
         "objectiveSeconds": load.objective,
         "windowSeconds": load.window,
-        "scaleDownWindowSeconds": load.scale_down_window,
+        "scaleDownWindowSeconds": down_window(load, decision.state, of.at),
         "loadSeconds": load.load_seconds,
         "allowedLate": load.allowed_late,
         "plannedShare": load.target_utilization,

@@ -24,19 +24,26 @@ from conch.decisions.scaling.window import full, highest, watched, wished
 
 FEWEST_SAMPLES = 3
 """Of less load, before anything goes down."""
+LONGEST_DOWN = 300.0
+"""Seconds of the window on the way down, at most, where the spec does not say."""
 RESTLESS = 0.3
 """Margin and chance in a window together, as a share of the load and times beta, from which the
-whole scale-down window is kept."""
-CALM = 0.2
-"""Of the scale-down window, that is always kept."""
+window on the way down is a whole one."""
+CALM = 0.05
+"""Of that window, that is always kept."""
 STEP_DOWN = 0.1
 """Of the replicas, that may go at a time; one always may."""
 STEP_APART = 0.5
-"""Of the scale-down window, between two steps down at most: the less the load surprises, the
+"""Of the window on the way down, between two steps down at most: the less the load surprises, the
 sooner (by the margin's share)."""
-UNEVEN = (1.0, 2.0)
+UNEVEN = (1.0, 8.0)
 """Bounds of the index of dispersion in the queueing formula: that of longer times is the margin's
 matter."""
+CHANCE = 5.0
+"""Times the share that may be late, that the queueing formula lets wait: whole replicas and what is
+held for a while keep most of them from it, and beta sees to the rest."""
+HELD = 0.5
+"""Of a load time, that a replica stays at least: to come back it takes a whole one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,17 +105,18 @@ def _need(load: ServiceLoad, state: ScalingState, measured: Measured, now: float
 
 
 def _capacity(load: ServiceLoad, state: ScalingState, asked: Demand, known: explain.Rates) -> float:
-    """Return the items a second to be able to serve: for now, for later, and without queues."""
+    """Return the items a second to be able to serve: for now, for later, and then without queues."""
     now = asked.total / load.target_utilization
-    later = asked.mean * (1.0 + state.margin.share) / load.target_utilization
+    later = state.margin.above(asked.mean)
     prompt = prompt_rate(
         load,
         known,
-        max(asked.mean, asked.recent),
+        max(later, asked.recent),
+        late=min(1.0, CHANCE * load.allowed_late),
         wait=longest_wait(load, state),
         variation=min(max(state.margin.dispersion, UNEVEN[0]), UNEVEN[1]),
     )
-    return max(now, later, prompt)
+    return max(now, later / load.target_utilization, prompt)
 
 
 def _by_use(load: ServiceLoad, measured: Measured) -> int:
@@ -182,7 +190,7 @@ def _step(load: ServiceLoad, state: ScalingState, now: float) -> int:
     """Return how far down the replicas may go now, from what is held or was asked for last."""
     pace = state.pace
     there = load.held if pace.replicas is None else min(load.held, pace.replicas)
-    apart = min(STEP_APART, state.margin.share) * load.scale_down_window
+    apart = min(STEP_APART, state.margin.share) * (load.scale_down_window or LONGEST_DOWN)
     if pace.lowered_at is not None and 0.0 <= now - pace.lowered_at < apart:
         return there
     return there - max(1, int(STEP_DOWN * there))
@@ -268,14 +276,25 @@ def _load_seconds(load: ServiceLoad) -> float:
 def down_window(load: ServiceLoad, state: ScalingState, now: float) -> float:
     """Return over how many seconds less must be wished for before anything goes down.
 
-    A load that leaps, or that made requests late, gets the whole window, a calm one a part. Not less than two load times; and not
-    over fewer than three samples, so that what one odd sample says does not outlast it, however late
-    the next one comes.
+    Where the spec does not say, a load that leaps, or that made requests late, gets ``LONGEST_DOWN``,
+    a calm one a part of it. Not over fewer than three samples, so that what one odd sample says does
+    not outlast it, however late the next one comes.
     """
     times = [s.time for s in state.samples[-2:]] or [now]
     apart = max(now - times[-1], times[-1] - times[0])
+    load_seconds = _load_seconds(load)
+    if load.scale_down_window is None:
+        length = max(_restless(load, state) * LONGEST_DOWN, HELD * load_seconds)
+    else:
+        length = max(load.scale_down_window, 2 * load_seconds)
+    return max(length, FEWEST_SAMPLES * apart)
+
+
+def _restless(load: ServiceLoad, state: ScalingState) -> float:
+    """Return how restless the load is: from ``CALM`` to 1, as what nobody has watched yet is."""
+    if state.margin.watched < LONGEST_DOWN:
+        return 1.0
     items = max(1.0, state.asked.mean * load.window)
     chance = math.sqrt(max(1.0, state.margin.dispersion) / items)
-    restless = state.margin.beta * (state.margin.share + chance) / RESTLESS
-    part = min(1.0, max(CALM, restless))
-    return max(part * load.scale_down_window, 2 * _load_seconds(load), FEWEST_SAMPLES * apart)
+    share = state.margin.beta * (state.margin.share + chance) / RESTLESS
+    return min(1.0, max(CALM, share))

@@ -77,8 +77,6 @@ class Demand:
     """``lately``, or the mean where that is higher by chance at most; or a confirmed jump."""
     work_off: float = 0.0
     """To work off what waits."""
-    noise: float = 0.0
-    """Relative variance that chance gives the difference of the last part and the mean."""
 
     @property
     def total(self) -> float:
@@ -107,7 +105,6 @@ def demand(
         lately=lately,
         recent=max(lately if sure else mean, _jump(samples)),
         work_off=_backlog(samples) / max(SETTLE, load_seconds),
-        noise=chance / len(last) + chance / len(samples),
     )
 
 

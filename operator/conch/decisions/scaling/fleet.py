@@ -67,12 +67,19 @@ def longest_wait(load: ServiceLoad, state: ScalingState) -> float:
 
 
 def prompt_rate(
-    load: ServiceLoad, rates: Mapping[str, float], demand: float, *, wait: float, variation: float
+    load: ServiceLoad,
+    rates: Mapping[str, float],
+    demand: float,
+    *,
+    late: float,
+    wait: float,
+    variation: float,
 ) -> float:
     """Return the items/s that replicas must be able to serve so that few wait longer than ``wait``.
 
-    ``demand`` in items/s, ``rates`` by accelerator, ``wait`` in seconds; ``variation`` is the index
-    of dispersion of the arrivals. Counted in replicas of the first pool that has any.
+    ``demand`` in items/s, ``rates`` by accelerator, ``wait`` in seconds; ``late`` is the share that
+    may wait longer, ``variation`` the index of dispersion of the arrivals. Counted in replicas of
+    the first pool that has any.
     """
     pool = next((p for p in load.pools if p.held), load.pools[0])
     instances = max(1, load.instances)
@@ -80,7 +87,7 @@ def prompt_rate(
     servers = servers_for(
         min(demand / each, _MOST),
         wait=wait * each,
-        late=load.allowed_late,
+        late=late,
         variation=variation,
     )
     return servers * each

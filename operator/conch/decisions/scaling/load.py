@@ -46,7 +46,8 @@ class ServiceLoad:
     """Who wrote spec.replicas and when, in words, where that is known."""
     window: float = 60.0
     """Over which arrivals are averaged."""
-    scale_down_window: float = 300.0
+    scale_down_window: float | None = None
+    """Over which less must be wished for before anything goes down; None leaves it to Conch."""
     target_utilization: float = 0.95
     """Share of a replica that is planned for at most; the margin for bursts comes on top."""
     objective: float | None = None

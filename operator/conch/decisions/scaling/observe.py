@@ -88,7 +88,6 @@ def _watched(
             margin,
             last.time,
             load=asked.lately,
-            noise=asked.noise,
             mean=asked.mean,
             load_seconds=load.load_seconds,
             seconds=seconds,

@@ -134,12 +134,16 @@ class Story:
 
 
 def story(*, ready: int = 1, profiles: bool = True, gpus: int = 4, **load: object) -> Story:
-    """A service with ``ready`` replicas on 4 A100; T4 come second. Objective 1 s, L = 20 s."""
+    """A service with ``ready`` replicas on 4 A100; T4 come second. Objective 1 s, L = 20 s.
+
+    The window on the way down is 300 s, in so many words.
+    """
     base = ServiceLoad(
         pools=(),
         maximum=8,
         objective=1.0,
         load_seconds=20.0,
+        scale_down_window=300.0,
         declared=PROFILES if profiles else {},
     )
     first = min(ready, gpus)

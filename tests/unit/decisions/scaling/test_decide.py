@@ -16,7 +16,7 @@ from conch.decisions.scaling import (
     measured,
     state_from_profiles,
 )
-from tests.unit.decisions.scaling.story import A100, PROFILES, T4, signals, story
+from tests.unit.decisions.scaling.story import A100, PROFILES, T4, Story, signals, story
 
 NAN = float("nan")
 
@@ -68,21 +68,39 @@ def test_a_step_down_stands_while_it_is_carried_out() -> None:
     tale.run(0, 300)
     tale.obeyed = False
     assert tale.run(0, 5) == [2]
-    assert tale.run(0, 10) == [2, 2], "all three are still there"
+    assert tale.run(0, 5) == [2], "all three are still there"
+
+
+def _seconds_down(tale: Story) -> int:
+    """Return after how many seconds of hardly any load the first replica goes."""
+    held = tale.held
+    return 5 * next(n for n in range(1, 100) if tale.run(1.0, 5)[0] < held)
 
 
 def test_a_calm_load_waits_for_a_part_of_the_window() -> None:
-    def waits(rates: tuple[float, ...]) -> int:
-        tale = story(ready=4, load_seconds=20.0, gpus=30, maximum=30)
-        for _ in range(40):
-            for rate in rates:
-                tale.run(rate, 60)
-        held = tale.held
-        return next(n for n in range(1, 100) if tale.run(1.0, 5)[0] < held)
+    tale = story(ready=4, gpus=30, maximum=30, scale_down_window=None)
+    tale.run(30.0, 900)
+    assert _seconds_down(tale) <= 60
 
-    calm, restless = waits((30.0, 30.0)), waits((30.0, 12.0))
-    assert calm * 5 < 200
-    assert restless * 5 >= 240
+
+def test_a_load_that_made_requests_late_waits_longer() -> None:
+    tale = story(ready=4, gpus=30, maximum=30, scale_down_window=None)
+    tale.run(30.0, 900)
+    restless = replace(tale.state.margin, beta=4.0, variance=0.01)
+    tale.state = replace(tale.state, margin=restless)
+    tale.run(30.0, 900)
+    assert _seconds_down(tale) >= 200
+
+
+def test_a_load_that_nobody_has_watched_yet_is_not_calm() -> None:
+    tale = story(ready=4, scale_down_window=None)
+    assert set(tale.run(0, 280)) == {4}
+
+
+def test_a_window_that_the_spec_names_is_kept() -> None:
+    tale = story(ready=4, gpus=30, maximum=30, scale_down_window=120.0)
+    tale.run(30.0, 900)
+    assert 120 <= _seconds_down(tale) <= 130
 
 
 def test_the_window_is_at_least_two_load_times() -> None:
