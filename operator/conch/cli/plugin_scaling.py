@@ -98,6 +98,11 @@ def _demand(a: Account) -> Iterator[str]:
         parts = [text.format(figures[n]) for n, text in _MARGIN.items() if n in figures]
         detail = f": {', '.join(parts)}" if parts else ""
         yield f"Kept above that: {figures['margin']:.0%}{detail}."
+    if figures.get("season"):
+        yield (
+            f"At this time of day it has been {figures['season']:.3g} items/s before; other days tell "
+            f"it {figures['skill']:.0%} better than the last quarter of an hour."
+        )
     if figures.get("capacity"):
         yield f"So the replicas are to be able to serve {figures['capacity']:.3g} items/s."
     if served:

@@ -17,6 +17,7 @@ from conch.simulate.policies.hpa import Hpa, HpaSettings
 from conch.simulate.policies.keda import Keda, KedaSettings
 from conch.simulate.policies.kpa import Kpa, KpaSettings
 from conch.simulate.policies.static import Static
+from conch.simulate.run import simulate
 from conch.simulate.workload import Workload
 
 SERVICE = Workload(
@@ -186,3 +187,20 @@ def test_a_hole_leaves_a_forecast_its_season_and_nothing_else() -> None:
     for step in range(1, 100):
         policy.replicas(replace(busy, now=15.0 * step))
     assert policy.replicas(replace(busy, now=90_000.0, arrivals=15 * 10)) == 1
+
+
+def test_conch_lets_a_service_sleep_between_its_hours_and_wakes_it() -> None:
+    service = replace(SERVICE, scaling=Scaling(min_replicas=0, max_replicas=5), max_batch=1)
+    hours = np.concatenate([np.arange(0.0, 120.0, 0.5) + 3600.0 * hour for hour in range(5)])
+    policy = parse("conch")(service, hours, fixed(20.0))
+    outcome = simulate(
+        service, hours, policy, load_times=fixed(20.0), seed=0, span=5 * 3600.0, warm_up=0.0
+    )
+    asleep = [
+        int((outcome.timeline.held[outcome.timeline.time // 3600 == h] == 0).sum())
+        for h in range(5)
+    ]
+    assert asleep[0] > 500, "an hour has 720 ticks; 200 s it stays on trust"
+    assert asleep[4] >= asleep[0], "gaps that are known need no trust"
+    assert outcome.wait(1.0) < 40.0
+    assert outcome.replica_seconds < 0.25 * 5 * 3600.0

@@ -15,10 +15,12 @@ from conch.decisions.scaling.demand import (
     pressed,
 )
 from conch.decisions.scaling.fleet import longest_wait, prompt_rate, rates, replicas_for, spread
+from conch.decisions.scaling.gaps import may_sleep
 from conch.decisions.scaling.load import ScalingDecision, ServiceLoad
 from conch.decisions.scaling.measure import Measured, View, stale_after, view
 from conch.decisions.scaling.observe import observed
 from conch.decisions.scaling.pressure import helps
+from conch.decisions.scaling.season import expected
 from conch.decisions.scaling.state import ScalingState
 from conch.decisions.scaling.window import full, highest, watched, wished
 
@@ -70,7 +72,7 @@ def decide(load: ServiceLoad, state: ScalingState, now: float) -> ScalingDecisio
     if load.fixed is not None:
         return _fixed(load, state, load.fixed)
     if seen.measured is None:
-        return _decision(load, state, _Need(0), seen, now)
+        return _decision(load, state, _Need(1 if load.held_back > 0 else 0), seen, now)
     need = _need(load, state, seen.measured, now)
     return _decision(load, _remembered(load, state, need, seen, now), need, seen, now)
 
@@ -94,7 +96,7 @@ def _need(load: ServiceLoad, state: ScalingState, measured: Measured, now: float
     asked = state.asked
     known = rates(load, state)
     if known:
-        capacity = _capacity(load, state, asked, known)
+        capacity = _capacity(load, state, asked, known, now)
         need = _Need(replicas_for(capacity, load.pools, known), asked, known, capacity)
     else:
         need = _Need(_by_use(load, measured), asked)
@@ -104,10 +106,12 @@ def _need(load: ServiceLoad, state: ScalingState, measured: Measured, now: float
     return need
 
 
-def _capacity(load: ServiceLoad, state: ScalingState, asked: Demand, known: explain.Rates) -> float:
+def _capacity(
+    load: ServiceLoad, state: ScalingState, asked: Demand, known: explain.Rates, time: float
+) -> float:
     """Return the items a second to be able to serve: for now, for later, and then without queues."""
     now = asked.total / load.target_utilization
-    later = state.margin.above(asked.mean)
+    later = max(state.margin.above(asked.mean), expected(state.season, time, _load_seconds(load)))
     prompt = prompt_rate(
         load,
         known,
@@ -201,6 +205,8 @@ def _decision(
 ) -> ScalingDecision:
     wish = max(need.replicas, _kept(load, state, seen, now))
     wish = load.bounded(max(wish, _step(load, state, now)))
+    if wish == 0 < load.held and not may_sleep(state.gaps, now, _load_seconds(load)):
+        wish = 1
     replicas = min(wish, load.within_reach)
     reason = _reason(load, state, need, seen, now=now, limited=replicas < wish)
     facts = explain.Facts(
@@ -224,11 +230,11 @@ def _decision(
         message=said.message,
         active=None if seen.measured is None else True,
         state=state if said is state.said else replace(state, said=said),
-        figures={} if seen.measured is None else _figures(state, need),
+        figures={} if seen.measured is None else _figures(load, state, need, now),
     )
 
 
-def _figures(state: ScalingState, need: _Need) -> dict[str, float]:
+def _figures(load: ServiceLoad, state: ScalingState, need: _Need, now: float) -> dict[str, float]:
     """Return what the number was counted from; rates in items a second."""
     asked, margin = need.demand, state.margin
     return {
@@ -241,6 +247,8 @@ def _figures(state: ScalingState, need: _Need) -> dict[str, float]:
         "surprise": math.sqrt(max(0.0, margin.variance)),
         "beta": margin.beta,
         "margin": margin.share,
+        "season": expected(state.season, now, _load_seconds(load)),
+        "skill": state.season.skill,
         "capacity": need.capacity,
     }
 

@@ -66,6 +66,8 @@ class ServiceLoad:
     """Why there are no metrics at all, in words, where the caller knows."""
     may_sleep: bool = False
     """Something holds requests for a service without replicas, so that it may have none."""
+    held_back: float = 0.0
+    """Requests that whoever holds them has for a service without replicas."""
     allowed_late: float = 1e-3
     """Share of the requests that may be late (spec.scaling.aggressiveness)."""
     kept: int | None = None

@@ -14,10 +14,12 @@ from conch.decisions.scaling.demand import (
     whole,
 )
 from conch.decisions.scaling.fleet import longest_wait
+from conch.decisions.scaling.gaps import asked as gap_ended
 from conch.decisions.scaling.load import PoolLoad, ServiceLoad
 from conch.decisions.scaling.margin import Margin, dispersed, judged, late_share, surprised
 from conch.decisions.scaling.measure import Measured
 from conch.decisions.scaling.pressure import signs
+from conch.decisions.scaling.season import passed
 from conch.decisions.scaling.state import ScalingState
 
 
@@ -53,10 +55,16 @@ def observed(
         load_seconds=max(1.0, load.load_seconds),
         dispersion=margin.dispersion,
     )
+    last = samples[-1]
+    gaps = state.gaps
+    if load.may_sleep and (last.rate > 0 or last.backlog > 0 or gaps.asked_at is None):
+        gaps = gap_ended(gaps, last.time)
     return replace(
         state,
         samples=samples,
         asked=asked,
+        gaps=gaps,
+        season=passed(state.season, now, asked.mean),
         fits=_taught(load, state.fits, usable),
         margin=_watched(load, state, measured, asked, samples=samples, margin=margin),
     )

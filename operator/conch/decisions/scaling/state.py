@@ -11,7 +11,9 @@ from typing import Any
 
 from conch.decisions.scaling.capacity import Fit, Profile
 from conch.decisions.scaling.demand import Demand, Sample
+from conch.decisions.scaling.gaps import Gaps
 from conch.decisions.scaling.margin import Margin
+from conch.decisions.scaling.season import Season
 from conch.decisions.scaling.window import Window
 
 
@@ -51,6 +53,9 @@ class ScalingState:
     said: Said = field(default_factory=Said)
     pace: Pace = field(default_factory=Pace)
     margin: Margin = field(default_factory=Margin)
+    season: Season = field(default_factory=Season)
+    gaps: Gaps = field(default_factory=Gaps)
+    """Kept only of a service that may sleep."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return what lasts, as JSON values: the fits."""

@@ -49,7 +49,7 @@ class Conch:
             room=max(0, self._load.maximum - held),
             signals=signals(tick) if tick.ready else None,
         )
-        return replace(self._load, pools=(pool,))
+        return replace(self._load, pools=(pool,), held_back=0 if tick.ready else tick.waiting)
 
 
 def signals(tick: Tick) -> Signals:

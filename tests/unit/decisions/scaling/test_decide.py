@@ -16,6 +16,7 @@ from conch.decisions.scaling import (
     measured,
     state_from_profiles,
 )
+from conch.decisions.scaling.season import BUCKET, Season
 from tests.unit.decisions.scaling.story import A100, PROFILES, T4, Story, signals, story
 
 NAN = float("nan")
@@ -450,3 +451,14 @@ def test_one_odd_sample_moves_nothing_however_late_the_next_one_comes() -> None:
         decision = decide(replace(tale.load, pools=(pool,)), tale.state, tale.now)
         tale.state = decision.state
         assert decision.replicas == 3
+
+
+def test_what_other_days_had_at_this_hour_is_there_before_it_comes() -> None:
+    usual = tuple([3.0] * 40 + [60.0] * 56)
+    season = Season(bucket=39, peak=3.0, past=usual * 3 + usual[:39], weight=50.0, persistence=9.0)
+    tale = story(ready=2, gpus=30, maximum=30, load_seconds=60.0)
+    tale.now = 40 * BUCKET - 300.0
+    tale.state = replace(tale.state, season=season)
+    assert max(tale.run(3.0, 235)) == 2
+    assert tale.run(3.0, 10)[-1] >= 6
+    assert tale.last.figures["season"] == 60.0
