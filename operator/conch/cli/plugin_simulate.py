@@ -100,7 +100,10 @@ def simulate_command(
     ] = None,
     rate: Annotated[
         float | None,
-        typer.Option(help="thin the trace to so many requests/s in the mean", show_default=False),
+        typer.Option(
+            help="thin the trace to so many requests/s in the mean, or multiply its counts or rates",
+            show_default=False,
+        ),
     ] = None,
     start: Annotated[
         str | None,
