@@ -359,6 +359,21 @@ def test_pod_monitor_gives_series_the_labels_that_queries_group_by(helm: Path) -
     assert endpoint["port"] == "metrics"
 
 
+def test_the_operator_is_scraped_under_the_names_of_its_services(helm: Path) -> None:
+    objects = rendered(helm, *EVERYTHING)
+    monitor = objects["PodMonitor", "conch"]
+    assert monitor["metadata"]["labels"]["release"] == "prometheus"
+    template = objects["Deployment", "conch"]["spec"]["template"]
+    wanted = monitor["spec"]["selector"]["matchLabels"]
+    assert wanted.items() <= template["metadata"]["labels"].items()
+    agent = objects["DaemonSet", "conch-cache"]["spec"]["template"]
+    assert not wanted.items() <= agent["metadata"]["labels"].items()
+    (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+    assert endpoint["honorLabels"]
+    ports = {p["name"] for p in template["spec"]["containers"][0]["ports"]}
+    assert endpoint["port"] in ports
+
+
 REFUSED = [
     ("replicas=some", "at '/replicas': got string, want integer"),
     ("operator.tickseconds=2", "additional properties 'tickseconds' not allowed"),
