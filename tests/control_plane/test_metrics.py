@@ -4,6 +4,7 @@ Real API server, controllers and scheduler; nodes, pods and their metrics are si
 """
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -28,6 +29,7 @@ SCALING = {
 # 100 items a second for each replica, of which 70 are planned for.
 PROFILE = {"fixedMs": 0, "perItemMs": 10}
 FLOOD, TRICKLE = 250.0, 1.0
+LEARNED = {"beta": 0.5, "surprise": 0.25, "dispersion": 1.0, "peak": 900.0, "watched": 40_000.0}
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +166,7 @@ def test_it_recovers_by_itself(scenario: Scenario, prometheus: FakePrometheus) -
 
 
 @pytest.mark.parametrize("remembers", [True, False], ids=["history", "no history"])
-def test_a_restart_forgets_neither_demand_nor_window(
+def test_a_restart_forgets_neither_demand_nor_window_nor_what_was_learned(
     scenario: Scenario, metered_lane: Lane, prometheus: FakePrometheus, *, remembers: bool
 ) -> None:
     """The window is longer than the test: only what Prometheus remembers can end it."""
@@ -173,6 +175,7 @@ def test_a_restart_forgets_neither_demand_nor_window(
     scenario.rest()
     metered_lane.operator.kill()
     prometheus.load, prometheus.past = TRICKLE, TRICKLE if remembers else None
+    prometheus.learned = LEARNED if remembers else {}
     metered_lane.operator.start()
     try:
         if remembers:
@@ -181,6 +184,9 @@ def test_a_restart_forgets_neither_demand_nor_window(
         else:
             scenario.rest(quiet_s=6)
             assert scenario.settled(4)
+        shown = requests.get(f"{metered_lane.operator.url}/metrics", timeout=10).text
+        (watched,) = re.findall(r"^conch_service_watched_seconds{.*} (\S+)$", shown, re.MULTILINE)
+        assert (float(watched) >= LEARNED["watched"]) == remembers
     finally:
-        prometheus.past = None
+        prometheus.past, prometheus.learned = None, {}
         scenario.client.merge(scenario.service, {"spec": {"scaling": SCALING}})

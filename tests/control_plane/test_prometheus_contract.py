@@ -14,15 +14,24 @@ from typing import Protocol
 import pytest
 import requests
 import yaml
+from prometheus_client import generate_latest
 
 from conch.api.signals import Key, Signals
 from conch.clients.clock import SystemClock
 from conch.clients.prometheus import MetricsSource, MetricsUnavailable, Prometheus, Span
 from conch.clients.prometheus_fake import FakePrometheus
+from conch.decisions.fleet import ServiceKey
+from conch.decisions.scaling import ScalingState, ServiceLoad, decide
+from conch.decisions.scaling.account import Decided
+from conch.decisions.scaling.margin import Margin
+from conch.decisions.scaling.recover import margin_of
+from conch.metrics.learned import LEARNED, learned, learned_queries
 from conch.metrics.queries import queries
 from conch.metrics.rules import recorded, rule_file
 from conch.metrics.series import Series
 from conch.metrics.signals import parse
+from conch.reconcile.exposition import Exposition
+from conch.reconcile.recall import LEARNED_BACK_S, LEARNED_STEP_S
 from e2e.cluster.artifacts import ensure_binaries
 from e2e.cluster.ports import free_ports
 from e2e.cluster.progress import terminal_reporter
@@ -30,6 +39,14 @@ from e2e.cluster.progress import terminal_reporter
 RULES = Path(__file__).resolve().parents[2] / "charts" / "conch" / "rules" / "conch.rules.yaml"
 """As users load it."""
 PODS = {"digits-a": "a100", "digits-b": "a100", "digits-c": "t4"}
+OPERATORS = {
+    "operator": ("digits", Margin(variance=0.25, dispersion=3.0, beta=2.5, peak=90, watched=4e4)),
+    "honoured": (
+        "faces",
+        Margin(variance=0.0625, dispersion=1.0, beta=0.0, peak=0.5, watched=60.0),
+    ),
+}
+"""What one shows that a plain job scrapes, and one whose job has honor_labels."""
 KEYS = {pool: Key("vision", "digits", "r1", pool) for pool in ("a100", "t4")}
 PENDING = "nv_inference_pending_request_count"
 PATIENCE = 60.0
@@ -62,18 +79,29 @@ def exposition(seconds: float) -> str:
     return "\n".join(lines) + "\n"
 
 
+def operator_shows(service: str, margin: Margin) -> str:
+    """What an operator shows that knows one service."""
+    shown, load = Exposition(), ServiceLoad(pools=())
+    decided = Decided(load, decide(load, ScalingState(margin=margin), 0.0), 0.0)
+    shown.show((), (), {ServiceKey("vision", service): decided})
+    return generate_latest(shown.registry).decode()
+
+
 class Exporter:
     """Pods on loopback: /POD answers as Triton would, until the pod is taken away."""
 
     def __init__(self) -> None:
         self.alive = set(PODS)
+        operators = {name: operator_shows(*known) for name, known in OPERATORS.items()}
         start = time.monotonic()
         exporter = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                found = self.path.strip("/") in exporter.alive
-                body = exposition(time.monotonic() - start).encode() if found else b""
+                name = self.path.strip("/")
+                found = name in exporter.alive or name in operators
+                text = operators.get(name) or exposition(time.monotonic() - start)
+                body = text.encode() if found else b""
                 self.send_response(200 if found else 503)
                 self.send_header("Content-Type", "text/plain; version=0.0.4")
                 self.send_header("Content-Length", str(len(body)))
@@ -123,7 +151,21 @@ def config(address: str) -> dict[str, object]:
     return {
         "global": intervals,
         "rule_files": [str(RULES)],
-        "scrape_configs": [{"job_name": "pods", "static_configs": targets}],
+        "scrape_configs": [
+            {"job_name": "pods", "static_configs": targets},
+            *(operator_job(name, address) for name in OPERATORS),
+        ],
+    }
+
+
+def operator_job(name: str, address: str) -> dict[str, object]:
+    """A job whose targets have labels that the operator's metrics have too."""
+    labels = {"namespace": "conch-system", "pod": "conch-0", "service": "conch-metrics"}
+    return {
+        "job_name": name,
+        "metrics_path": f"/{name}",
+        "honor_labels": name == "honoured",
+        "static_configs": [{"targets": [address], "labels": labels}],
     }
 
 
@@ -299,6 +341,17 @@ def the_same(one: Sequence[Series], other: Sequence[Series]) -> bool:
     )
 
 
+async def test_what_the_operator_had_learned_is_found_however_it_is_scraped(
+    real: Prometheus,
+) -> None:
+    await eventually(real, dict(LEARNED), len(OPERATORS))
+    now = SystemClock().wall()
+    span = Span(now - LEARNED_BACK_S, now, LEARNED_STEP_S)
+    found = learned(await real.past(learned_queries(LEARNED_STEP_S), span))
+    margins = {key: margin_of(figures) for key, figures in found.items()}
+    assert margins == {("vision", service): margin for service, margin in OPERATORS.values()}
+
+
 async def test_recorded_series_are_what_a_tick_asks(real: Prometheus) -> None:
     """Each query, asked about the moment of a recording, answers what was recorded then."""
     records = {q: recorded(q) for q in queries()}
@@ -359,7 +412,7 @@ async def test_a_pod_that_answers_no_more_is_not_counted(
 
 
 async def test_a_query_that_is_none_is_refused_in_words(real: Prometheus) -> None:
-    await eventually(real, {"up": "up"}, 3)
+    await eventually(real, {"up": 'up{job="pods"}'}, 3)
     with pytest.raises(MetricsUnavailable, match="refused a query"):
         await real.query({"wrong": "sum by ("}, SystemClock().wall())
 

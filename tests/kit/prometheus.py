@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
@@ -18,7 +18,9 @@ from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
 
 from conch.api.names import LABEL_POOL, LABEL_REVISION, LABEL_SERVICE
+from conch.metrics.learned import learned_queries
 from conch.metrics.queries import queries
+from conch.reconcile.recall import LEARNED_STEP_S
 from tests.kit.client import Client, Object
 
 _HOUR = 3600.0
@@ -57,6 +59,8 @@ class FakePrometheus:
     lie: Lie | None = None
     past: float | None = None
     """``load`` at each moment of the past, where it remembers any."""
+    learned: Mapping[str, float] = field(default_factory=dict)
+    """What the operator had shown of the service by then, by figure (conch.metrics.learned)."""
     asked: int = 0
     """Answers given so far, to whatever query."""
     told_once: set[str] = field(default_factory=set)
@@ -68,9 +72,12 @@ class FakePrometheus:
     _counted_at: float = 0.0
     _server: "_Server" = field(init=False)
     _names: Mapping[str, str] = field(init=False)
+    _figures: Mapping[str, str] = field(init=False)
 
     def __post_init__(self) -> None:
         self._names = {text: name for name, text in queries().items()}
+        learned = learned_queries(LEARNED_STEP_S)
+        self._figures = {text: name for name, text in learned.items()}
         self._server = _Server(("127.0.0.1", 0), _handler_of(self))
 
     @property
@@ -112,10 +119,12 @@ class FakePrometheus:
 
     def answer_range(self, query: str, start: float, end: float, step: float) -> list[Object]:
         """Return the result of a query about a range: today's pods, under the load of the past."""
+        times = [start + n * step for n in range(int((end - start) / step) + 1)]
+        if query in self._figures:
+            return list(self._shown(self._figures[query], times))
         if self.past is None:
             return []
         self.asked += 1
-        times = [start + n * step for n in range(int((end - start) / step) + 1)]
         found: dict[str, Object] = {}
         for at in times:
             for one in self._series(self._names[query], at, load=self.past):
@@ -123,6 +132,17 @@ class FakePrometheus:
                 series = found.setdefault(key, {"metric": one["metric"], "values": []})
                 series["values"].append(one["value"])
         return list(found.values())
+
+    def _shown(self, figure: str, times: Iterable[float]) -> Iterator[Object]:
+        """Yield a figure as a scrape labels it that finds a namespace there already."""
+        if figure in self.learned:
+            labels = {
+                "namespace": "conch-system",
+                "exported_namespace": self.namespace,
+                "service": "digits",
+            }
+            value = str(self.learned[figure])
+            yield {"metric": labels, "values": [[at, value] for at in times]}
 
     def _series(self, name: str, now: float, *, load: float | None = None) -> Iterator[Object]:
         groups = self._ready_pods() if self.namespace else {}

@@ -11,6 +11,7 @@ from prometheus_client.registry import Collector
 from conch.decisions.fleet import Pool, ServiceKey
 from conch.decisions.scaling import account
 from conch.decisions.scaling.account import Decided
+from conch.metrics.learned import LEARNED
 from conch.reconcile.status import Outcome
 
 Object = dict[str, Any]
@@ -37,6 +38,26 @@ SCALING: Mapping[str, tuple[str, str]] = {
     "margin": (
         "conch_service_margin_ratio",
         "What is kept above the demand, as a share of it.",
+    ),
+    "beta": (
+        LEARNED["beta"],
+        "What surprises are multiplied by for the margin; it follows the late requests.",
+    ),
+    "surprise": (
+        LEARNED["surprise"],
+        "How much the load has risen within one load time, as a share of it (root mean square).",
+    ),
+    "dispersion": (
+        LEARNED["dispersion"],
+        "Variance over mean of the items between two scrapes; 1 where arrivals are independent.",
+    ),
+    "peak": (
+        LEARNED["peak"],
+        "The highest load of about a day, in items a second, less what time has taken of it.",
+    ),
+    "watched": (
+        LEARNED["watched"],
+        "Seconds in which the load was watched.",
     ),
     "late": (
         "conch_service_late_ratio",

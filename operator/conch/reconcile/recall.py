@@ -1,15 +1,20 @@
-"""What Prometheus knows of the last minutes, for an operator that begins anew."""
+"""What Prometheus knows of the last minutes, for an operator that begins anew.
 
+And what the operator before it had learned, by the metrics that it showed.
+"""
+
+import asyncio
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from conch.api.signals import Key, Signals
 from conch.clients.clock import Clock
-from conch.clients.prometheus import MetricsSource, MetricsUnavailable, Span
+from conch.clients.prometheus import MetricsSource, MetricsUnavailable, Past, Span
 from conch.decisions.fleet import ServiceKey
 from conch.decisions.scaling import PoolLoad, ScalingState, ServiceLoad
-from conch.decisions.scaling.recover import recovered
+from conch.decisions.scaling.recover import margin_of, recovered
+from conch.metrics.learned import learned, learned_queries
 from conch.metrics.queries import queries
 from conch.metrics.signals import Entries, parse
 from conch.reconcile.gather import ServiceFacts
@@ -21,49 +26,72 @@ BACK_S = 600.0
 """Twice the default of scaleDownWindow."""
 STEP_S = 15.0
 """Less than what counts as blind, by default."""
+LEARNED_BACK_S = 3600.0
+"""What was learned longer ago is forgotten."""
+LEARNED_STEP_S = 60.0
 LASTS_S = 60.0
 """So long is what was asked good for: every service is decided on within."""
 
 
 @dataclass
 class Recall:
-    """The signals of the last minutes, until each service has got its own."""
+    """The signals of the last minutes and what was learned, until each service has got its own."""
 
     clock: Clock
     _moments: tuple[tuple[float, Mapping[Key, Signals]], ...] = ()
     """On the clock that decisions use, oldest first."""
+    _learned: Mapping[tuple[str, str], Mapping[str, float]] = field(default_factory=dict)
     _asked: float = 0.0
     _had: set[ServiceKey] = field(default_factory=set)
 
     async def ask(self, source: MetricsSource, entries: Entries) -> None:
         """Ask once; where there is no answer, everything begins without a past."""
         wall, moment = self.clock.wall(), self.clock.monotonic()
+        minutes, hour = await asyncio.gather(
+            _past(source, queries(), Span(wall - BACK_S, wall, STEP_S)),
+            _past(
+                source,
+                learned_queries(LEARNED_STEP_S),
+                Span(wall - LEARNED_BACK_S, wall, LEARNED_STEP_S),
+            ),
+        )
         try:
-            past = await source.past(queries(), Span(wall - BACK_S, wall, STEP_S))
-            found = tuple((moment - (wall - at), parse(told, entries)) for at, told in past.items())
-        except MetricsUnavailable as error:
-            logger.warning("the last minutes are not known: %s", error)
+            self._learned = learned(hour)
+            self._moments = tuple(
+                (moment - (wall - at), parse(told, entries)) for at, told in minutes.items()
+            )
         except Exception:
-            logger.exception("the last minutes can't be read")
-        else:
-            self._moments, self._asked = found, self.clock.monotonic()
+            logger.exception("the past can't be read")
+        self._asked = self.clock.monotonic()
 
     def state(self, facts: ServiceFacts, load: ServiceLoad, state: ScalingState) -> ScalingState:
         """Return the state of a service with its past, the first time after that is known."""
-        if not self._moments:
+        if not self._moments and not self._learned:
             return state
         if self.clock.monotonic() - self._asked > LASTS_S:
-            self._moments, self._had = (), set()
+            self._moments, self._learned, self._had = (), {}, set()
             return state
         if facts.key in self._had:
             return state
         self._had.add(facts.key)
-        return recovered(self._past(facts, load), state)
+        known = margin_of(self._learned.get((facts.key.namespace, facts.key.name), {}))
+        return recovered(self._past(facts, load), state, known)
 
     def _past(self, facts: ServiceFacts, load: ServiceLoad) -> Iterator[tuple[float, ServiceLoad]]:
         for time, signals in self._moments:
             pools = tuple([_then(p, signals.get(signals_key(facts, p.pool))) for p in load.pools])
             yield time, replace(load, pools=pools)
+
+
+async def _past(source: MetricsSource, asked: Mapping[str, str], span: Span) -> Past:
+    """Return the answers about a span, none where there is no telling."""
+    try:
+        return await source.past(asked, span)
+    except MetricsUnavailable as error:
+        logger.warning("the past is not known: %s", error)
+    except Exception:
+        logger.exception("the past can't be read")
+    return {}
 
 
 def _then(pool: PoolLoad, signals: Signals | None) -> PoolLoad:

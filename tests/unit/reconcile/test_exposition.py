@@ -7,6 +7,8 @@ from prometheus_client import generate_latest
 from conch.decisions.fleet import ServiceKey
 from conch.decisions.scaling import ScalingState, ServiceLoad, decide
 from conch.decisions.scaling.account import Decided
+from conch.decisions.scaling.margin import Margin
+from conch.metrics.learned import LEARNED
 from conch.reconcile.exposition import SCALING, Exposition
 
 KEY = ServiceKey("vision", "digits")
@@ -34,5 +36,14 @@ def test_what_is_not_known_is_no_value() -> None:
 def test_each_has_a_name_of_its_own_and_a_unit_or_a_count() -> None:
     names = [name for name, _ in SCALING.values()]
     assert len(set(names)) == len(names)
-    units = ("_per_second", "_seconds", "_ratio", "_min", "_max")
+    units = ("_per_second", "_seconds", "_ratio", "_min", "_max", "_beta", "_dispersion")
     assert all(name.startswith("conch_service_") and name.endswith(units) for name in names)
+
+
+def test_what_is_asked_for_after_a_restart_is_shown() -> None:
+    exposition = Exposition()
+    load, state = ServiceLoad(pools=()), ScalingState(margin=Margin(peak=90.0, watched=60.0))
+    exposition.show((), (), {KEY: Decided(load, decide(load, state, 0.0), 0.0)})
+    text = generate_latest(exposition.registry).decode()
+    assert {m for m in LEARNED.values() if f"{m}{{" in text} == set(LEARNED.values())
+    assert 'conch_service_peak_items_per_second{namespace="vision",service="digits"} 90.0' in text

@@ -1,18 +1,32 @@
 """What Prometheus knows of the last minutes, asked once."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from conch.api.signals import Key
+from conch.clients.prometheus import MetricsUnavailable, Past, Span
 from conch.clients.prometheus_fake import FakePrometheus
 from conch.decisions.placement import Ledger
 from conch.decisions.scaling import ScalingState, ServiceLoad
+from conch.decisions.scaling.margin import Margin
+from conch.decisions.scaling.recover import shown
+from conch.metrics.learned import learned_queries
 from conch.metrics.queries import queries
 from conch.reconcile.gather import ServiceFacts
-from conch.reconcile.recall import BACK_S, LASTS_S, STEP_S, Recall
+from conch.reconcile.recall import (
+    BACK_S,
+    LASTS_S,
+    LEARNED_BACK_S,
+    LEARNED_STEP_S,
+    STEP_S,
+    Recall,
+)
 from conch.reconcile.scaling import Measurement, load_of, signals_key
 from tests.unit.reconcile import bodies
 from tests.unit.reconcile.bodies import current_revision, gathered, of_revision, store
+
+LEARNED = Margin(variance=0.25, dispersion=3.0, beta=2.5, peak=90.0, watched=40_000.0)
 
 
 @dataclass
@@ -55,12 +69,24 @@ def prometheus(key: Key, watch: Watch) -> FakePrometheus:
     return FakePrometheus({queries()[name]: [(labels, v)] for name, v in values.items()})
 
 
+def operator_before(key: Key) -> dict[str, Any]:
+    """Return what Prometheus answers of the operator before, scraped by its pod's namespace."""
+    labels = {
+        "namespace": "conch-system",
+        "exported_namespace": key.namespace,
+        "service": key.service,
+    }
+    asked = learned_queries(LEARNED_STEP_S)
+    return {asked[name]: [(labels, value)] for name, value in shown(LEARNED).items()}
+
+
 async def test_a_service_gets_its_past_once() -> None:
     watch, facts = Watch(), service()
     recall, source = Recall(watch), prometheus(signals_key(facts, "a100"), watch)
     assert recall.state(facts, load(facts), ScalingState()) == ScalingState()
     await recall.ask(source, {})
-    assert len(source.asked) == BACK_S / STEP_S + 1
+    steps = BACK_S / STEP_S + 1
+    assert len(source.asked) == steps + LEARNED_BACK_S / LEARNED_STEP_S + 1
     found = recall.state(facts, load(facts), ScalingState())
     assert found.samples
     assert all(s.time <= watch.now for s in found.samples)
@@ -80,3 +106,47 @@ async def test_a_service_that_comes_later_has_none() -> None:
     await recall.ask(prometheus(signals_key(facts, "a100"), watch), {})
     watch.now += LASTS_S + 1
     assert recall.state(facts, load(facts), ScalingState()) == ScalingState()
+
+
+async def test_what_was_learned_comes_back_with_the_past() -> None:
+    watch, facts = Watch(), service()
+    key = signals_key(facts, "a100")
+    recall, source = Recall(watch), prometheus(key, watch)
+    source.answers |= operator_before(key)
+    await recall.ask(source, {})
+    found = recall.state(facts, load(facts), ScalingState())
+    assert found.samples
+    margin = found.margin
+    assert (margin.beta, margin.variance, margin.peak) == (2.5, 0.25, 90.0)
+    assert margin.watched == LEARNED.watched
+
+
+async def test_what_was_learned_comes_back_without_a_past() -> None:
+    watch, facts = Watch(), service()
+    recall = Recall(watch)
+    await recall.ask(FakePrometheus(operator_before(signals_key(facts, "a100"))), {})
+    assert recall.state(facts, load(facts), ScalingState()).margin == LEARNED
+    assert recall.state(facts, load(facts), ScalingState()) == ScalingState()
+
+
+async def test_of_another_service_nothing_was_learned() -> None:
+    watch, facts = Watch(), service()
+    recall = Recall(watch)
+    await recall.ask(FakePrometheus(operator_before(Key("vision", "other", "r1", "a100"))), {})
+    assert recall.state(facts, load(facts), ScalingState()) == ScalingState()
+
+
+class Half(FakePrometheus):
+    """One that refuses what needs an hour."""
+
+    async def past(self, queries: Mapping[str, str], span: Span) -> Past:
+        if span.end - span.start == LEARNED_BACK_S:
+            raise MetricsUnavailable("too many samples")
+        return await super().past(queries, span)
+
+
+async def test_what_can_not_be_asked_spoils_nothing_else() -> None:
+    watch, facts = Watch(), service()
+    recall = Recall(watch)
+    await recall.ask(Half(prometheus(signals_key(facts, "a100"), watch).answers), {})
+    assert recall.state(facts, load(facts), ScalingState()).samples

@@ -9,6 +9,7 @@ from conch.decisions.scaling.decide import down_window
 from conch.decisions.scaling.fleet import longest_wait, rates
 from conch.decisions.scaling.load import PoolLoad, ScalingDecision, ServiceLoad
 from conch.decisions.scaling.margin import late_share
+from conch.decisions.scaling.recover import shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,8 @@ def figures(of: Decided) -> dict[str, float]:
         "allowed_late": of.load.allowed_late,
         "planned_share": of.load.target_utilization,
     }
-    return {**wishes, **_window(of), **_service(of), **of.decision.figures}
+    learned = shown(of.decision.state.margin)
+    return {**wishes, **_window(of), **_service(of), **learned, **of.decision.figures}
 
 
 def _service(of: Decided) -> dict[str, float]:

@@ -37,7 +37,7 @@ CHANCE_MEMORY = 250.0
 """Seconds after which the dispersion from one sample to the next counts a third."""
 FIRST = 0.01
 """Variance of the surprises before any was seen: the load is a tenth higher at times."""
-_WORST = 1.0
+WORST = 1.0
 """Square of the greatest surprise that teaches: the load doubled. One may be an accident."""
 _APART = 1 / 8
 """Of the load time, between two forecasts that are kept."""
@@ -94,7 +94,7 @@ def surprised(
     variance = margin.variance
     if forecasts and forecasts[0][0] <= now - load_seconds and forecasts[0][1] > 0:
         error = max(0.0, load / forecasts[0][1] - 1.0)
-        square = min(error * error, _WORST)
+        square = min(error * error, WORST)
         variance += (square - variance) * min(1.0, seconds / MEMORY)
     if not forecasts or now - forecasts[-1][0] >= _APART * load_seconds:
         forecasts = (*forecasts, (now, mean))

@@ -1,6 +1,11 @@
 """A decision with all that it was made from."""
 
+from dataclasses import replace
+
+import pytest
+
 from conch.decisions.scaling.account import Decided, figures
+from conch.decisions.scaling.recover import shown
 from tests.unit.decisions.scaling.story import Story, story
 
 
@@ -34,3 +39,12 @@ def test_of_an_unknown_model_neither_is_told() -> None:
     tale = story(profiles=False)
     tale.run(5.0, 5)
     assert not {"mu", "late"} & told(tale).keys()
+
+
+def test_what_was_learned_of_the_load_is_told_even_where_nothing_is_measured() -> None:
+    tale = story(ready=2)
+    tale.run(13.0, 600)
+    assert told(tale)["peak"] == pytest.approx(13.0)
+    assert 500 < told(tale)["watched"] <= 600
+    blind = replace(tale.last, figures={})
+    assert shown(tale.state.margin).items() <= figures(Decided(tale.seen, blind, 0.0)).items()
