@@ -1,7 +1,5 @@
 """What the operator's own metrics say."""
 
-from dataclasses import replace
-
 from prometheus_client import generate_latest
 
 from conch.decisions.fleet import ServiceKey
@@ -10,27 +8,30 @@ from conch.decisions.scaling.account import Decided
 from conch.decisions.scaling.margin import Margin
 from conch.metrics.learned import LEARNED
 from conch.reconcile.exposition import SCALING, Exposition
+from tests.unit.decisions.scaling.story import Story, story
 
 KEY = ServiceKey("vision", "digits")
 
 
-def shown(**figures: float) -> str:
+def shown(tale: Story) -> str:
     exposition = Exposition()
-    load = ServiceLoad(pools=())
-    decision = replace(decide(load, ScalingState(), 0.0), figures=figures)
-    exposition.show((), (), {KEY: Decided(load, decision, 0.0)})
+    exposition.show((), (), {KEY: Decided(tale.seen, tale.last, tale.now)})
     return generate_latest(exposition.registry).decode()
 
 
 def test_figures_of_a_decision_are_metrics() -> None:
-    text = shown(demand=37.5, mu=12.0)
+    tale = story(ready=2)
+    tale.run(12.5, 300)
+    text = shown(tale)
     labels = '{namespace="vision",service="digits"}'
-    assert f"conch_service_demand_items_per_second{labels} 37.5" in text
-    assert f"conch_service_replica_items_per_second{labels} 12.0" in text
+    assert f"conch_service_demand_items_per_second{labels} 12.5" in text
+    assert f"conch_service_replica_items_per_second{labels} 5.0" in text
 
 
 def test_what_is_not_known_is_no_value() -> None:
-    assert "conch_service_demand_items_per_second{" not in shown(something_else=1.0)
+    tale = story(ready=1)
+    tale.run(1.0, 5, blind=True)
+    assert "conch_service_demand_items_per_second{" not in shown(tale)
 
 
 def test_each_has_a_name_of_its_own_and_a_unit_or_a_count() -> None:

@@ -1,5 +1,6 @@
 """One decision with all that it was made from, for ``explain`` and metrics."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ from conch.decisions.scaling.fleet import longest_wait, rates
 from conch.decisions.scaling.load import PoolLoad, ScalingDecision, ServiceLoad
 from conch.decisions.scaling.margin import late_share
 from conch.decisions.scaling.recover import shown
+from conch.decisions.scaling.season import expected
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,30 @@ def figures(of: Decided) -> dict[str, float]:
         "planned_share": of.load.target_utilization,
     }
     learned = shown(of.decision.state.margin)
-    return {**wishes, **_window(of), **_service(of), **learned, **of.decision.figures}
+    return {**wishes, **_window(of), **_service(of), **learned, **_counted(of)}
+
+
+def _counted(of: Decided) -> dict[str, float]:
+    """Return what the number was counted from; rates in items a second."""
+    decision, state = of.decision, of.decision.state
+    found = {"cooldown_left_s": decision.cooldown_left} if decision.cooldown_left else {}
+    if decision.capacity is None:
+        return found
+    asked, margin = state.asked, state.margin
+    return found | {
+        "demand": asked.total,
+        "mean": asked.mean,
+        "recent": asked.recent,
+        "backlog": state.samples[-1].backlog if state.samples else 0.0,
+        "work_off": asked.work_off,
+        "dispersion": margin.dispersion,
+        "surprise": math.sqrt(margin.variance),
+        "beta": margin.beta,
+        "margin": margin.share,
+        "season": expected(state.season, of.at, max(1.0, of.load.load_seconds)),
+        "skill": state.season.skill,
+        "capacity": decision.capacity,
+    }
 
 
 def _service(of: Decided) -> dict[str, float]:

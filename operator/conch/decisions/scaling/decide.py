@@ -230,27 +230,8 @@ def _decision(
         message=said.message,
         active=None if seen.measured is None else True,
         state=state if said is state.said else replace(state, said=said),
-        figures={} if seen.measured is None else _figures(load, state, need, now),
+        capacity=None if seen.measured is None else need.capacity,
     )
-
-
-def _figures(load: ServiceLoad, state: ScalingState, need: _Need, now: float) -> dict[str, float]:
-    """Return what the number was counted from; rates in items a second."""
-    asked, margin = need.demand, state.margin
-    return {
-        "demand": asked.total,
-        "mean": asked.mean,
-        "recent": asked.recent,
-        "backlog": state.samples[-1].backlog if state.samples else 0.0,
-        "work_off": asked.work_off,
-        "dispersion": margin.dispersion,
-        "surprise": math.sqrt(max(0.0, margin.variance)),
-        "beta": margin.beta,
-        "margin": margin.share,
-        "season": expected(state.season, now, _load_seconds(load)),
-        "skill": state.season.skill,
-        "capacity": need.capacity,
-    }
 
 
 def _reason(

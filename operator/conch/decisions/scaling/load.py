@@ -115,5 +115,7 @@ class ScalingDecision:
     active: bool | None
     """The status of ScalingActive; None is Unknown."""
     state: ScalingState
-    figures: Mapping[str, float] = field(default_factory=dict)
-    """What the decision was counted from, for metrics and ``kubectl conch explain``."""
+    capacity: float | None = None
+    """Items a second that the replicas are to be able to serve; None where nothing was counted."""
+    cooldown_left: float = 0.0
+    """Seconds for which a cool-down still holds it back."""

@@ -67,7 +67,7 @@ def _paced(load: ServiceLoad, decision: ScalingDecision, pace: Pace, now: float)
         wished=replicas,
         by_pool=spread(replicas, load.pools),
         message=f"{decision.message}; {replicas} until {way} of {cooldown:g} s is over",
-        figures={**decision.figures, "cooldown_left_s": left},
+        cooldown_left=left,
     )
 
 

@@ -46,5 +46,5 @@ def test_what_was_learned_of_the_load_is_told_even_where_nothing_is_measured() -
     tale.run(13.0, 600)
     assert told(tale)["peak"] == pytest.approx(13.0)
     assert 500 < told(tale)["watched"] <= 600
-    blind = replace(tale.last, figures={})
+    blind = replace(tale.last, capacity=None)
     assert shown(tale.state.margin).items() <= figures(Decided(tale.seen, blind, 0.0)).items()
