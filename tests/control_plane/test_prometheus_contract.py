@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Protocol
@@ -23,9 +24,11 @@ from conch.clients.prometheus_fake import FakePrometheus
 from conch.decisions.fleet import ServiceKey
 from conch.decisions.scaling import ScalingState, ServiceLoad, decide
 from conch.decisions.scaling.account import Decided
+from conch.decisions.scaling.demand import Demand
 from conch.decisions.scaling.margin import Margin
 from conch.decisions.scaling.recover import margin_of
-from conch.metrics.learned import LEARNED, learned, learned_queries
+from conch.decisions.scaling.season import BUCKET
+from conch.metrics.learned import LEARNED, LOAD, learned, learned_queries, peak_queries, peaks
 from conch.metrics.queries import queries
 from conch.metrics.rules import recorded, rule_file
 from conch.metrics.series import Series
@@ -82,8 +85,9 @@ def exposition(seconds: float) -> str:
 def operator_shows(service: str, margin: Margin) -> str:
     """What an operator shows that knows one service."""
     shown, load = Exposition(), ServiceLoad(pools=())
-    decided = Decided(load, decide(load, ScalingState(margin=margin), 0.0), 0.0)
-    shown.show((), (), {ServiceKey("vision", service): decided})
+    known = ScalingState(margin=margin, asked=Demand(mean=margin.peak / 2))
+    decided = replace(decide(load, known, 0.0), capacity=1.0)
+    shown.show((), (), {ServiceKey("vision", service): Decided(load, decided, 0.0)})
     return generate_latest(shown.registry).decode()
 
 
@@ -350,6 +354,16 @@ async def test_what_the_operator_had_learned_is_found_however_it_is_scraped(
     found = learned(await real.past(learned_queries(LEARNED_STEP_S), span))
     margins = {key: margin_of(figures) for key, figures in found.items()}
     assert margins == {("vision", service): margin for service, margin in OPERATORS.values()}
+
+
+async def test_the_loads_of_other_days_are_found_however_they_are_scraped(real: Prometheus) -> None:
+    await eventually(real, {"load": LOAD}, len(OPERATORS))
+    now = SystemClock().wall()
+    told = await real.past(peak_queries(BUCKET), Span(now - 3 * BUCKET, now, BUCKET))
+    assert sorted(peaks(told, last=now, step=BUCKET)) == [
+        (("vision", "digits"), 0, 45.0),
+        (("vision", "faces"), 0, 0.25),
+    ]
 
 
 async def test_recorded_series_are_what_a_tick_asks(real: Prometheus) -> None:

@@ -5,7 +5,7 @@ too, such as the namespace of the operator's pod, takes the place of the service
 called ``exported_...``, unless the scrape has honor_labels.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from conch.metrics.series import Series
 
@@ -17,6 +17,9 @@ LEARNED: Mapping[str, str] = {
     "watched": "conch_service_watched_seconds",
 }
 """Metrics by the names of the figures that they show."""
+
+LOAD = "conch_service_load_items_per_second"
+"""Metric of the load that came in."""
 
 _LABELS = ("namespace", "service")
 _BY = ", ".join((*_LABELS, *(f"exported_{label}" for label in _LABELS)))
@@ -46,6 +49,25 @@ def learned(
         for key, figures in _at(answers).items():
             found.setdefault(key, {}).update(figures)
     return found
+
+
+def peak_queries(step: float) -> Mapping[str, str]:
+    """Return the query for the highest load in each ``step`` (s) before a moment, by service."""
+    span = f"[{round(step * 1000)}ms]"
+    return {"load": f"max by ({_BY}) (max_over_time({LOAD}{span}))"}
+
+
+def peaks(
+    past: Mapping[float, Mapping[str, Iterable[Series]]], *, last: float, step: float
+) -> Iterator[tuple[tuple[str, str], int, float]]:
+    """Yield (namespace, service), how many steps before ``last`` (epoch, s), and the load (items/s).
+
+    ``past`` has the answers to ``peak_queries`` by time.
+    """
+    for at, answers in past.items():
+        steps = round((last - at) / step)
+        for key, figures in _at(answers).items():
+            yield key, steps, figures["load"]
 
 
 def _at(answers: Mapping[str, Iterable[Series]]) -> Mapping[tuple[str, str], Mapping[str, float]]:

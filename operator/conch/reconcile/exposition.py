@@ -23,6 +23,10 @@ SCALING: Mapping[str, tuple[str, str]] = {
         "conch_service_demand_items_per_second",
         "Items a second that replicas are counted for.",
     ),
+    "mean": (
+        "conch_service_load_items_per_second",
+        "Items a second that came in, over the averaging window.",
+    ),
     "mu": (
         "conch_service_replica_items_per_second",
         "Items a second that one replica serves within the objective, on its slowest accelerator.",

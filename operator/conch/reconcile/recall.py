@@ -5,6 +5,8 @@ And what the operator before it had learned, by the metrics that it showed.
 
 import asyncio
 import logging
+import math
+from array import array
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -14,7 +16,8 @@ from conch.clients.prometheus import MetricsSource, MetricsUnavailable, Past, Sp
 from conch.decisions.fleet import ServiceKey
 from conch.decisions.scaling import PoolLoad, ScalingState, ServiceLoad
 from conch.decisions.scaling.recover import margin_of, recovered
-from conch.metrics.learned import learned, learned_queries
+from conch.decisions.scaling.season import BUCKET, DAY, DAYS, remembered
+from conch.metrics.learned import learned, learned_queries, peak_queries, peaks
 from conch.metrics.queries import queries
 from conch.metrics.signals import Entries, parse
 from conch.reconcile.gather import ServiceFacts
@@ -41,6 +44,10 @@ class Recall:
     _moments: tuple[tuple[float, Mapping[Key, Signals]], ...] = ()
     """On the clock that decisions use, oldest first."""
     _learned: Mapping[tuple[str, str], Mapping[str, float]] = field(default_factory=dict)
+    _days: "Mapping[tuple[str, str], array[float]]" = field(default_factory=dict)
+    """The highest load in each bucket of the last days, oldest first."""
+    _bucket: int = 0
+    """The one that goes on after them."""
     _asked: float = 0.0
     _had: set[ServiceKey] = field(default_factory=set)
 
@@ -56,26 +63,47 @@ class Recall:
             ),
         )
         try:
-            self._learned = learned(hour)
-            self._moments = tuple(
-                (moment - (wall - at), parse(told, entries)) for at, told in minutes.items()
-            )
+            bucket, days = await self._ask_days(source, wall, moment)
+            found = [(moment - (wall - at), parse(told, entries)) for at, told in minutes.items()]
+            self._learned, self._moments = learned(hour), tuple(found)
+            self._bucket, self._days = bucket, days
         except Exception:
             logger.exception("the past can't be read")
         self._asked = self.clock.monotonic()
 
+    async def _ask_days(
+        self, source: MetricsSource, wall: float, moment: float
+    ) -> "tuple[int, Mapping[tuple[str, str], array[float]]]":
+        """Return the bucket that goes on, and the peaks of those of the last days by service.
+
+        One day is asked for after the other, so that no more than one is in memory in full.
+        """
+        bucket, length = int(moment // BUCKET), DAYS * DAY
+        end = wall - (moment - bucket * BUCKET)
+        found: dict[tuple[str, str], array[float]] = {}
+        for first in range(length - 1, -1, -DAY):
+            span = Span(end - first * BUCKET, end - (first - DAY + 1) * BUCKET, BUCKET)
+            told = await _past(source, peak_queries(BUCKET), span)
+            for key, steps, load in peaks(told, last=end, step=BUCKET):
+                if 0 <= steps < length:
+                    known = found.setdefault(key, array("d", [math.nan] * length))
+                    known[length - 1 - steps] = load
+        return bucket, found
+
     def state(self, facts: ServiceFacts, load: ServiceLoad, state: ScalingState) -> ScalingState:
         """Return the state of a service with its past, the first time after that is known."""
-        if not self._moments and not self._learned:
+        if not (self._moments or self._learned or self._days):
             return state
         if self.clock.monotonic() - self._asked > LASTS_S:
-            self._moments, self._learned, self._had = (), {}, set()
+            self._moments, self._learned, self._days, self._had = (), {}, {}, set()
             return state
         if facts.key in self._had:
             return state
         self._had.add(facts.key)
-        known = margin_of(self._learned.get((facts.key.namespace, facts.key.name), {}))
-        return recovered(self._past(facts, load), state, known)
+        key = (facts.key.namespace, facts.key.name)
+        known, days = margin_of(self._learned.get(key, {})), self._days.get(key)
+        season = None if days is None else remembered(days, self._bucket)
+        return recovered(self._past(facts, load), state, known, season)
 
     def _past(self, facts: ServiceFacts, load: ServiceLoad) -> Iterator[tuple[float, ServiceLoad]]:
         for time, signals in self._moments:

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
+
 from conch.api.signals import Key
 from conch.clients.prometheus import MetricsUnavailable, Past, Span
 from conch.clients.prometheus_fake import FakePrometheus
@@ -11,8 +13,10 @@ from conch.decisions.placement import Ledger
 from conch.decisions.scaling import ScalingState, ServiceLoad
 from conch.decisions.scaling.margin import Margin
 from conch.decisions.scaling.recover import shown
+from conch.decisions.scaling.season import BUCKET, DAY, DAYS, expected
 from conch.metrics.learned import learned_queries
 from conch.metrics.queries import queries
+from conch.metrics.series import Series
 from conch.reconcile.gather import ServiceFacts
 from conch.reconcile.recall import (
     BACK_S,
@@ -86,7 +90,7 @@ async def test_a_service_gets_its_past_once() -> None:
     assert recall.state(facts, load(facts), ScalingState()) == ScalingState()
     await recall.ask(source, {})
     steps = BACK_S / STEP_S + 1
-    assert len(source.asked) == steps + LEARNED_BACK_S / LEARNED_STEP_S + 1
+    assert len(source.asked) == steps + LEARNED_BACK_S / LEARNED_STEP_S + 1 + DAYS * DAY
     found = recall.state(facts, load(facts), ScalingState())
     assert found.samples
     assert all(s.time <= watch.now for s in found.samples)
@@ -150,3 +154,33 @@ async def test_what_can_not_be_asked_spoils_nothing_else() -> None:
     recall = Recall(watch)
     await recall.ask(Half(prometheus(signals_key(facts, "a100"), watch).answers), {})
     assert recall.state(facts, load(facts), ScalingState()).samples
+
+
+class Office(FakePrometheus):
+    """One that knows a service that is busy from nine to six, by the clock that decisions use."""
+
+    async def past(self, queries: Mapping[str, str], span: Span) -> Past:
+        if span.step != BUCKET:
+            return {}
+        times = [
+            span.start + n * BUCKET for n in range(round((span.end - span.start) / BUCKET) + 1)
+        ]
+        return {at: {"load": [self._series(at)]} for at in times}
+
+    @staticmethod
+    def _series(at: float) -> Series:
+        hour = ((at - 1e6 - BUCKET / 2) % 86_400) / 3600
+        labels = {"namespace": "vision", "service": "digits"}
+        return Series(labels, 50.0 if 9 <= hour < 18 else 4.0, at)
+
+
+@pytest.mark.parametrize("hour", [5.1, 8.3, 8.99])
+async def test_what_other_days_had_at_this_hour_comes_back(hour: float) -> None:
+    watch, facts = Watch(5 * 86_400 + hour * 3600), service()
+    recall = Recall(watch)
+    await recall.ask(Office(), {})
+    season = recall.state(facts, load(facts), ScalingState()).season
+    assert season.skill > 0.9
+    until_nine = (9.0 - hour) * 3600
+    assert expected(season, watch.now, until_nine - 1.0) == 4.0
+    assert expected(season, watch.now, until_nine + 1.0) == 50.0

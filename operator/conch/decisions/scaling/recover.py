@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from conch.decisions.scaling.load import ServiceLoad
 from conch.decisions.scaling.margin import BETA, WORST, Margin
+from conch.decisions.scaling.season import Season
 from conch.decisions.scaling.state import ScalingState
 from conch.decisions.scaling.steer import decide
 
@@ -53,10 +54,12 @@ def recovered(
     past: Iterable[tuple[float, ServiceLoad]],
     state: ScalingState,
     learned: Margin | None = None,
+    season: Season | None = None,
 ) -> ScalingState:
     """Return the state after the loads of the past; times in seconds, oldest first.
 
-    ``state`` is what is known anyway, ``learned`` what was known of the load before. The very
+    ``state`` is what is known anyway, ``learned`` what was known of the load before, ``season`` of
+    the days before, up to now. The very
     decisions are made again, so that demand and the window of wishes are as they would be. What was
     learned of the model stays what it is: whether replicas started then, so that nothing should be
     learned, is not known any more. What was said, and how long ago the last step was, begins anew.
@@ -69,6 +72,11 @@ def recovered(
             found = decide(load, found, time).state
     if learned is not None:
         found = replace(found, margin=_told_once(found.margin, learned))
+    if season is not None:
+        goes_on = found.season.bucket == season.bucket
+        found = replace(
+            found, season=replace(season, peak=found.season.peak) if goes_on else season
+        )
     return replace(found, fits=state.fits, said=state.said, pace=state.pace)
 
 

@@ -8,6 +8,7 @@ Only while the days have lost less, so have more skill than persistence, they ar
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 BUCKET = 900.0
@@ -62,6 +63,25 @@ def passed(season: Season, now: float, load: float) -> Season:
     unknown = min(bucket - season.bucket - 1, DAYS * DAY) if season.bucket is not None else 0
     past = (*season.past, season.peak, *([math.nan] * unknown))[-DAYS * DAY :]
     return replace(season, bucket=bucket, peak=load, past=past)
+
+
+def remembered(peaks: Sequence[float], bucket: int) -> Season:
+    """Return the season that goes on in ``bucket``, after those with ``peaks`` (items/s).
+
+    Oldest first, NaN where nothing is known; judged as if they had just passed.
+    """
+    past = tuple(peaks[-DAYS * DAY :])
+    season = Season(bucket=bucket, past=past)
+    if sum(not math.isnan(peak) for peak in past) <= DAY:
+        return season
+    weight = loss = persistence = 0.0
+    for n in range(DAY, len(past)):
+        told, before, actual = _by_days(past[:n], 0), past[n - 1], past[n]
+        if told is not None and not math.isnan(before + actual):
+            weight = KEPT * weight + 1.0
+            loss = KEPT * loss + _pinball(actual, told)
+            persistence = KEPT * persistence + _pinball(actual, before)
+    return replace(season, weight=weight, loss=loss, persistence=persistence)
 
 
 def expected(season: Season, now: float, ahead: float) -> float:

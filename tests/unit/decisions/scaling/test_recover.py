@@ -8,6 +8,7 @@ import pytest
 from conch.decisions.scaling import PoolLoad, ScalingState
 from conch.decisions.scaling.margin import BETA, WORST, Margin
 from conch.decisions.scaling.recover import margin_of, recovered, shown
+from conch.decisions.scaling.season import Season, remembered
 from conch.decisions.scaling.state import Said
 from tests.unit.decisions.scaling.story import A100, Story, signals, story
 
@@ -119,3 +120,10 @@ def test_a_load_that_leaps_finds_after_the_restart_what_it_had_before() -> None:
         tale.state = restarted(tale, 13.0, minutes=10, learned=learned)
         wishes.append(tale.run(13.0, 5)[-1])
     assert wishes[0] < wishes[1]
+
+
+def test_the_days_before_go_on_with_what_the_minutes_told() -> None:
+    days = remembered([4.0] * 200, 480)
+    minutes = replace(ScalingState(), season=Season(bucket=480, peak=9.0))
+    assert recovered([], minutes, None, days).season == replace(days, peak=9.0)
+    assert recovered([], ScalingState(), None, days).season == days

@@ -5,7 +5,16 @@ import math
 import numpy as np
 import pytest
 
-from conch.decisions.scaling.season import BUCKET, DAY, DAYS, ENOUGH, Season, expected, passed
+from conch.decisions.scaling.season import (
+    BUCKET,
+    DAY,
+    DAYS,
+    ENOUGH,
+    Season,
+    expected,
+    passed,
+    remembered,
+)
 
 SECONDS = DAY * BUCKET
 
@@ -81,3 +90,19 @@ def test_a_clock_that_goes_back_begins_anew() -> None:
 def test_a_sample_that_is_no_peak_changes_nothing() -> None:
     season = passed(Season(), 10.0, 8.0)
     assert passed(season, 20.0, 7.0) is season
+
+
+def test_days_that_are_remembered_are_as_if_they_had_passed() -> None:
+    days = [office(52.0), office(), [math.nan] * DAY, office()[:70]]
+    known = [load for day in days for load in day]
+    season = remembered(known, len(known))
+    assert expected(season, len(known) * BUCKET, BUCKET) == 52.0, "of two days the higher"
+    whole, now = lived([office(52.0), office(), office()[:70]])
+    same = remembered([*office(52.0), *office(), *office()[:70]], int(now // BUCKET))
+    assert same.skill == pytest.approx(passed(whole, now, 1.0).skill)
+    assert same.past == passed(whole, now, 1.0).past
+
+
+def test_less_than_a_day_that_is_remembered_has_no_skill() -> None:
+    assert remembered([1.0] * DAY, 7) == Season(bucket=7, past=(1.0,) * DAY)
+    assert remembered([math.nan] * 4 * DAY, 7).skill == 0.0
