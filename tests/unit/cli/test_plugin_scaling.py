@@ -62,6 +62,14 @@ def test_each_part_of_the_demand_is_told(figure: str) -> None:
     assert "1.25" in line
 
 
+def test_what_other_days_had_at_this_hour_is_told_once_it_counts() -> None:
+    values = fresh()
+    values["figures"] = {"season": 60.0, "skill": 0.4}
+    (line,) = [r for r in reasons(values) if "time of day" in r]
+    assert "60 items/s before; other days tell it 40% better" in line
+    assert "time of day" not in told(rate=6.0, seconds=120)
+
+
 def test_the_margin_and_the_late_requests_are_told() -> None:
     text = told(rate=6.0, seconds=120)
     assert re.search(r"Kept above that: \d+%: within a load time it rose by \d+% at times", text)
