@@ -129,7 +129,13 @@ class Carrier:
         if outcome.paused:
             self._retries.pop(key, None)  # it is not tried again, so nothing is due
         acts = not outcome.paused and self._due(outcome.facts)
-        if not acts or self._executor.settled(outcome.facts, outcome.plan):
+        settled = acts and self._executor.settled(outcome.facts, outcome.plan)
+        if settled and key in self._retries:
+            # Nothing is left to write of what was refused: from the next tick it is no trouble.
+            del self._retries[key]
+            self._wake()
+            return True
+        if not acts or settled:
             told = self._teller.told(outcome, now)
             if told is not None:
                 self._figures[key] = told

@@ -155,6 +155,25 @@ async def test_what_waits_is_dropped_once_its_service_is_gone_or_needs_nothing()
     assert hands.begun == ["a", "b", "c"]
 
 
+async def test_a_refusal_of_what_is_no_longer_to_be_written_is_no_trouble(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("conch.reconcile.carrier.FIRST_RETRY_S", 0.0)
+    made, hands, woken = carrier()
+    hands.refused["s"] = ClusterError("it changed meanwhile", 409)
+    for _ in range(3):
+        take(made, named("s"), 0.0)
+        await settle()
+    assert made.trouble(named("s").facts) == "it changed meanwhile"
+    hands.at_rest.add("s")
+    ticks = len(woken)
+    assert take(made, named("s", error="it changed meanwhile"), 0.0), "another tick is to say so"
+    assert len(woken) == ticks + 1
+    assert made.trouble(named("s").facts) is None
+    assert made.seconds_to_retry() is None
+    assert not take(made, named("s"), 0.0)
+
+
 async def test_what_is_at_rest_costs_no_task() -> None:
     made, hands, _ = carrier()
     hands.at_rest.add("quiet")
