@@ -1,6 +1,5 @@
 """One decision with all that it was made from, for ``explain`` and metrics."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -42,17 +41,14 @@ def _counted(of: Decided) -> dict[str, float]:
     found = {"cooldown_left_s": decision.cooldown_left} if decision.cooldown_left else {}
     if decision.capacity is None:
         return found
-    asked, margin = state.asked, state.margin
+    asked = state.asked
     return found | {
         "demand": asked.total,
         "mean": asked.mean,
         "recent": asked.recent,
         "backlog": state.samples[-1].backlog if state.samples else 0.0,
         "work_off": asked.work_off,
-        "dispersion": margin.dispersion,
-        "surprise": math.sqrt(margin.variance),
-        "beta": margin.beta,
-        "margin": margin.share,
+        "margin": state.margin.share,
         "season": expected(state.season, of.at, max(1.0, of.load.load_seconds)),
         "skill": state.season.skill,
         "capacity": decision.capacity,

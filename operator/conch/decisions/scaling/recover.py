@@ -59,10 +59,10 @@ def recovered(
     """Return the state after the loads of the past; times in seconds, oldest first.
 
     ``state`` is what is known anyway, ``learned`` what was known of the load before, ``season`` of
-    the days before, up to now. The very
-    decisions are made again, so that demand and the window of wishes are as they would be. What was
-    learned of the model stays what it is: whether replicas started then, so that nothing should be
-    learned, is not known any more. What was said, and how long ago the last step was, begins anew.
+    the days before, up to now. The very decisions are made again, so that demand and the window of
+    wishes are as they would be. What was learned of the model stays what it is: whether replicas
+    started then, so that nothing should be learned, is not known any more. What was said, and how
+    long ago the last step was, begins anew.
     """
     found = state
     if learned is not None:

@@ -59,10 +59,9 @@ def passed(season: Season, now: float, load: float) -> Season:
         return season if load <= season.peak else replace(season, peak=load)
     if season.bucket is None or bucket < season.bucket:
         return Season(bucket=bucket, peak=load)  # begun, or the clock went back
-    season = _judged(season)
-    unknown = min(bucket - season.bucket - 1, DAYS * DAY) if season.bucket is not None else 0
+    unknown = min(bucket - season.bucket - 1, DAYS * DAY)
     past = (*season.past, season.peak, *([math.nan] * unknown))[-DAYS * DAY :]
-    return replace(season, bucket=bucket, peak=load, past=past)
+    return replace(_judged(season, season.past, season.peak), bucket=bucket, peak=load, past=past)
 
 
 def remembered(peaks: Sequence[float], bucket: int) -> Season:
@@ -74,14 +73,9 @@ def remembered(peaks: Sequence[float], bucket: int) -> Season:
     season = Season(bucket=bucket, past=past)
     if sum(not math.isnan(peak) for peak in past) <= DAY:
         return season
-    weight = loss = persistence = 0.0
     for n in range(DAY, len(past)):
-        told, before, actual = _by_days(past[:n], 0), past[n - 1], past[n]
-        if told is not None and not math.isnan(before + actual):
-            weight = KEPT * weight + 1.0
-            loss = KEPT * loss + _pinball(actual, told)
-            persistence = KEPT * persistence + _pinball(actual, before)
-    return replace(season, weight=weight, loss=loss, persistence=persistence)
+        season = _judged(season, past[:n], past[n])
+    return season
 
 
 def expected(season: Season, now: float, ahead: float) -> float:
@@ -107,17 +101,16 @@ def _by_days(past: tuple[float, ...], ahead: int) -> float | None:
     return known[math.ceil(QUANTILE * len(known)) - 1] if known else None
 
 
-def _judged(season: Season) -> Season:
-    """Return the season with both forecasts of the bucket that is over held against it."""
-    told = _by_days(season.past, 0)
-    before = season.past[-1] if season.past else math.nan
-    if told is None or math.isnan(before):
+def _judged(season: Season, past: tuple[float, ...], actual: float) -> Season:
+    """Return the season with both forecasts of a bucket, made from ``past``, held against it."""
+    told, before = _by_days(past, 0), past[-1] if past else math.nan
+    if told is None or math.isnan(before + actual):
         return season
     return replace(
         season,
         weight=KEPT * season.weight + 1.0,
-        loss=KEPT * season.loss + _pinball(season.peak, told),
-        persistence=KEPT * season.persistence + _pinball(season.peak, before),
+        loss=KEPT * season.loss + _pinball(actual, told),
+        persistence=KEPT * season.persistence + _pinball(actual, before),
     )
 
 
