@@ -150,7 +150,9 @@ def _reserve(a: Account) -> Iterator[str]:
     figures = a["figures"]
     if "capacity" in figures and "margin" in figures:
         leapt = figures.get("surprise")
-        surprise = "" if leapt is None else f"; one load time later it was {leapt:.0%} more at times"
+        surprise = (
+            "" if leapt is None else f"; one load time later it was {leapt:.0%} more at times"
+        )
         yield (
             f"Able to serve {figures['capacity']:.3g} items/s is what is wanted: "
             f"{figures['margin']:.0%} above the mean are kept ready for what comes{surprise}."
