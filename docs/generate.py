@@ -11,7 +11,12 @@ from conch.cli.plugin_advice import ADVICE
 from conch.metrics import rules
 
 Schema = dict[str, Any]
-PAGES = {"ModelService": "modelservice.md", "Model": "model.md", "GPUPool": "gpupool.md"}
+PAGES = {
+    "ModelService": "modelservice.md",
+    "Model": "model.md",
+    "GPUPool": "gpupool.md",
+    "Tenant": "tenant.md",
+}
 RULES = Path(__file__).parents[1] / "charts" / "conch" / "rules" / "conch.rules.yaml"
 NOTE = "<!-- Generated from the code by `make docs`; do not edit. -->"
 SPELLED = {

@@ -36,6 +36,8 @@ class Reason(StrEnum):
     POOL_WITHOUT_NODES = "PoolWithoutNodes"
     INSUFFICIENT_CAPACITY = "InsufficientCapacity"
     QUOTA_REFUSED = "QuotaRefused"
+    AWAITING_SHARE = "AwaitingShare"
+    TENANT_LIMIT = "TenantLimit"
     # Loaded
     MODEL_LOADED = "ModelLoaded"
     MODEL_LOADING = "ModelLoading"
@@ -55,6 +57,7 @@ class Reason(StrEnum):
     ABSURD_METRICS = "AbsurdMetrics"
     AT_MAXIMUM = "AtMaximum"
     LIMITED_BY_CAPACITY = "LimitedByCapacity"
+    LIMITED_BY_SHARE = "LimitedByShare"
     PAUSED = "Paused"
     # Reconciling, Stalled
     PROGRESSING = "Progressing"
@@ -63,6 +66,12 @@ class Reason(StrEnum):
     CONFLICT = "Conflict"
     # GPUPool
     NODES_READY = "NodesReady"
+    POOLS_OVERLAP = "PoolsOverlap"
+    # Tenant
+    ACCEPTED = "Accepted"
+    NAMESPACE_TAKEN = "NamespaceTaken"
+    QUOTA_OVER_CAPACITY = "QuotaOverCapacity"
+    QUOTAS_LEAVE_NO_FLOOR = "QuotasLeaveNoFloor"
 
 
 class Condition(KubeModel):

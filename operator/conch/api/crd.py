@@ -17,6 +17,7 @@ from conch.api.model import ModelSpec, ModelStatus
 from conch.api.names import GROUP, VERSION
 from conch.api.pool import GPUPoolSpec, GPUPoolStatus
 from conch.api.service import ModelServiceSpec, ModelServiceStatus
+from conch.api.tenant import TenantSpec, TenantStatus
 
 _DROPPED = ("title", "additionalProperties", "exclusiveMinimum", "exclusiveMaximum", "const")
 
@@ -145,6 +146,29 @@ KINDS: tuple[Kind, ...] = (
             _READY,
             Column("Speed", ".spec.relativeSpeed", "number", priority=1),
             Column("Price", ".spec.pricePerGPUHour", "number", priority=1),
+            _AGE,
+        ),
+    ),
+    Kind(
+        kind="Tenant",
+        plural="tenants",
+        short=("ten",),
+        namespaced=False,
+        spec=TenantSpec,
+        status=TenantStatus,
+        description="Namespaces that share one claim to the GPUs: weight, guarantee and limit.",
+        columns=(
+            Column("Weight", ".spec.weight", "number"),
+            Column("Services", ".status.services", "integer"),
+            Column("Allocated", ".status.allocated", "number"),
+            Column("Entitlement", ".status.entitlement", "number"),
+            Column("Share", ".status.share", "number"),
+            Column("Usage", ".status.usage", "number"),
+            Column("Waiting", ".status.waiting", "integer"),
+            Column("Waiting-Since", ".status.waitingSince", "date"),
+            _READY,
+            Column("Namespaces", ".spec.namespaces", priority=1),
+            Column("Message", _condition("Ready", "message"), priority=1),
             _AGE,
         ),
     ),

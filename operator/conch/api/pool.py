@@ -1,10 +1,11 @@
 """GPUPool: which nodes form a class of equal accelerators, and what they are worth."""
 
+from enum import StrEnum
 from typing import Annotated
 
 from pydantic import Field
 
-from conch.api.base import KubeModel, Opaque, Quantity, Token, rule, rules
+from conch.api.base import KubeModel, Name, Opaque, Quantity, Token, rule, rules
 from conch.api.conditions import Condition
 from conch.api.names import DEFAULT_GPU_RESOURCE
 
@@ -16,6 +17,40 @@ class PerGPU(KubeModel):
     """cores that a replica gets for each GPU, where its variant says nothing"""
     memory: Quantity | None = None
     """bytes that a replica gets for each GPU, where its variant says nothing"""
+
+
+class SharingMode(StrEnum):
+    """What one device of a pool is."""
+
+    WHOLE = "Whole"
+    MIG = "MIG"
+    TIME_SLICE = "TimeSlice"
+    DRA = "DRA"
+    CPU = "CPU"
+
+
+class Sharing(KubeModel):
+    """How GPUs are divided: what a replica that asks for one GPU gets."""
+
+    model_config = {
+        "json_schema_extra": rules(
+            rule(
+                "self.mode == 'DRA' ? has(self.deviceClass) : !has(self.deviceClass)",
+                "name a deviceClass where mode is DRA, and only there",
+            ),
+            rule(
+                "!(self.mode in ['Whole', 'CPU']) || self.devicesPerGPU == 1",
+                "devicesPerGPU is for GPUs that are divided: set mode to MIG, TimeSlice or DRA",
+            ),
+        )
+    }
+
+    mode: SharingMode = SharingMode.WHOLE
+    """Whole: GPUs; MIG, TimeSlice: parts, which the device plugin offers under resourceName; DRA: devices of a DeviceClass; CPU: no GPU, for services that ask for the pool"""
+    devices_per_gpu: Annotated[int, Field(ge=1, le=64, alias="devicesPerGPU")] = 1
+    """devices that one GPU is divided into: a device counts as that part of a GPU in quotas, shares and prices"""
+    device_class: Name | None = None
+    """DeviceClass that ResourceClaimTemplates ask for"""
 
 
 class GPUPoolSpec(KubeModel):
@@ -43,9 +78,21 @@ class GPUPoolSpec(KubeModel):
     price_per_gpu_hour: Annotated[float | None, Field(ge=0, alias="pricePerGPUHour")] = None
     """price in any one currency; the cheaper of equally fast pools comes first"""
     spot: bool = False
-    """nodes may be taken away at short notice; noted, not acted on yet"""
+    """nodes may be taken away at short notice: used last among equally preferred pools"""
     edge: bool = False
-    """nodes are away from the data centre; noted, not acted on yet"""
+    """nodes are away from the data centre: only for services that name the pool or its site"""
+    site: Token | None = None
+    """where the nodes are; services may be bound to it by placement.sites"""
+    sharing: Sharing = Sharing()
+    disruption_budget: Annotated[
+        str,
+        Field(
+            min_length=1,
+            max_length=8,
+            pattern=r"^[0-9]+%?$",
+            description="GPUs that Conch itself may take back or move at a time: a number, or a percentage of the pool's; always one replica",
+        ),
+    ] = "10%"
     elastic: Annotated[
         bool, Field(description="a cluster autoscaler adds nodes; pods are not pinned")
     ] = False

@@ -170,6 +170,12 @@ class Placement(KubeModel):
     """names that GPUPools give their accelerator"""
     pools: Annotated[list[Name], Field(max_length=32)] = []
     """names of GPUPools"""
+    zones: Annotated[list[Token], Field(max_length=32)] = []
+    """zones (topology.kubernetes.io/zone of nodes) that replicas may not leave"""
+    sites: Annotated[list[Token], Field(max_length=32)] = []
+    """sites of GPUPools that replicas may not leave; names edge pools too"""
+    cpu: bool = False
+    """whether pools without GPUs will do, where no GPU is to be had"""
 
 
 class PodTemplate(KubeModel):

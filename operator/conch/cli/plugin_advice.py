@@ -60,6 +60,19 @@ ADVICE: Mapping[Reason, Advice] = {
         "Raise the quota or the limit, or lower what the variant asks for in resources: "
         "kubectl describe quota,limitrange",
     ),
+    R.AWAITING_SHARE: Advice(
+        (C.ADMITTED,),
+        "GPUs are short, and others are ahead: tenants that have less of their entitlement, or "
+        "services of the same tenant with a higher priority. The message holds the numbers.",
+        "Wait for its turn, lower what the tenant's other services hold, or have the platform "
+        "change weight or quota of the Tenant. Who holds what: kubectl conch top tenants",
+    ),
+    R.TENANT_LIMIT: Advice(
+        (C.ADMITTED,),
+        "The tenant has all that its limit allows, or all of its quota where it may not borrow.",
+        "Lower what its other services hold, or have spec.limit, spec.quota, spec.borrowing or "
+        "spec.preemptible of the Tenant changed.",
+    ),
     R.MODEL_LOADED: Advice((C.LOADED,), "A replica of the wanted revision answers for the model."),
     R.MODEL_LOADING: Advice(
         (C.LOADED,), "No replica of the wanted revision has loaded the model yet; none has failed."
@@ -154,6 +167,11 @@ ADVICE: Mapping[Reason, Advice] = {
         "Free GPUs (who holds them: kubectl conch top), add nodes, or allow more pools in "
         "spec.placement.",
     ),
+    R.LIMITED_BY_SHARE: Advice(
+        (C.SCALING_ACTIVE,),
+        "More replicas are wished for than the tenant may have now.",
+        "As for AwaitingShare and TenantLimit: kubectl conch top tenants shows who holds what.",
+    ),
     R.PAUSED: Advice(
         (C.SCALING_ACTIVE,),
         'The annotation conch.dev/paused is "true": Conch leaves the service as it is. Or '
@@ -183,5 +201,30 @@ ADVICE: Mapping[Reason, Advice] = {
         "apply the RBAC of the chart. Conch tries again by itself, at least once a minute.",
     ),
     R.NODES_READY: Advice((C.READY,), "On a GPUPool: so many of its nodes are ready."),
+    R.POOLS_OVERLAP: Advice(
+        (C.STALLED,),
+        "On a GPUPool: nodes belong to another pool too, for the same resource. They count in both; "
+        "each GPU is given only once all the same.",
+        "Narrow spec.nodeSelector of one of the pools.",
+    ),
+    R.ACCEPTED: Advice((C.READY,), "On a Tenant: its namespaces, quota and limit are in force."),
+    R.NAMESPACE_TAKEN: Advice(
+        (C.READY,),
+        "On a Tenant: a namespace belongs to an older Tenant, or to one that comes first by name. "
+        "Services there count as that one's.",
+        "Remove the namespace from spec.namespaces of one of them.",
+    ),
+    R.QUOTA_OVER_CAPACITY: Advice(
+        (C.READY,),
+        "On a Tenant: its quota is more than the pools of that accelerator have. It is honoured as "
+        "far as there are GPUs.",
+        "Lower spec.quota, add nodes, or correct the name of the accelerator: kubectl get gpupools",
+    ),
+    R.QUOTAS_LEAVE_NO_FLOOR: Advice(
+        (C.STALLED,),
+        "On a GPUPool: the tenants' quotas add up to more than 90 % of its accelerator, so that "
+        "tenants without a quota may get nothing while all quotas are used.",
+        "Lower quotas, or add nodes.",
+    ),
 }
 """By reason; a test sees to it that every reason is there."""
