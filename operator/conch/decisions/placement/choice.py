@@ -1,0 +1,32 @@
+"""Which node of a pool takes a replica, how many more it takes, and why it takes none."""
+
+from conch.decisions.fleet import Pool, Shape
+from conch.decisions.placement.ledger import Ledger
+
+
+def choose(pool: Pool, shape: Shape, ledger: Ledger) -> str | None:
+    """Return the node of the pool that fits most tightly, or None; ties go by name."""
+    first = next(ledger.fitting(pool, shape), None)
+    return first[0].name if first else None
+
+
+def room(pool: Pool, shape: Shape, ledger: Ledger, *, most: int) -> int:
+    """Return how many more replicas the pool can take, at most ``most``.
+
+    An elastic pool takes ``most``: its autoscaler brings nodes for pods that wait.
+    """
+    if pool.spec.elastic:
+        return most
+    total = 0
+    for _, left in ledger.fitting(pool, shape):
+        while total < most and left.covers(shape.need):
+            left -= shape.need  # noqa: PLW2901 -- what the next replica would find
+            total += 1
+        if total >= most:
+            break
+    return total
+
+
+def explain(pool: Pool, shape: Shape, ledger: Ledger) -> str:
+    """Return one sentence on why a pool takes no more replicas."""
+    return ledger.sentence(pool, shape)
