@@ -3,11 +3,12 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from functools import cached_property
 from typing import Any
 
-from conch.api.pool import GPUPoolSpec
-from conch.api.service import ModelServiceSpec
+from conch.api.pool import GPUPoolSpec, SharingMode
+from conch.api.service import ModelServiceSpec, Placement
 
 _SLACK = 1 + 1e-6
 
@@ -116,6 +117,25 @@ class Pool:
         """The names of its nodes."""
         return tuple(n.name for n in self.nodes)
 
+    @property
+    def without_gpus(self) -> bool:
+        """Whether replicas run on CPUs here."""
+        return self.spec.sharing.mode is SharingMode.CPU
+
+    def gpus_of(self, devices: int) -> float:
+        """Return how many GPUs so many devices of the pool are; a part where GPUs are divided."""
+        return 0.0 if self.without_gpus else devices / self.spec.sharing.devices_per_gpu
+
+    @property
+    def device_speed(self) -> float:
+        """What one device does against a GPU of speed 1: its part of the GPU's speed."""
+        return self.spec.relative_speed / self.spec.sharing.devices_per_gpu
+
+    @property
+    def device_price(self) -> float:
+        """Price of one device an hour; nothing where the pool names none."""
+        return (self.spec.price_per_gpu_hour or 0.0) / self.spec.sharing.devices_per_gpu
+
 
 @dataclass(frozen=True)
 class Pod:
@@ -194,34 +214,73 @@ class Shape:
     need: Amounts
     tolerations: tuple[Mapping[str, Any], ...]
     node_selector: Mapping[str, str] = field(default_factory=dict)
+    zones: tuple[str, ...] = ()
+    """Those that nodes must be in (their label topology.kubernetes.io/zone); none: any will do."""
 
     @cached_property
     def suits(self) -> str:
         """What tells shapes apart that suit different nodes, however much is free there."""
-        return json.dumps([*map(dict, self.tolerations), dict(self.node_selector)], sort_keys=True)
+        asked = [*map(dict, self.tolerations), dict(self.node_selector), sorted(self.zones)]
+        return json.dumps(asked, sort_keys=True)
 
 
-def ordered(pools: Sequence[Pool], service: ModelServiceSpec) -> tuple[Pool, ...]:
-    """Return the pools that a service may use, the preferred first.
+def ordered(
+    pools: Sequence[Pool], service: ModelServiceSpec, *, gpus: int = 1
+) -> tuple[Pool, ...]:
+    """Return the pools that a service may use, the preferred first; a replica asks for ``gpus``.
 
-    Earlier entries of placement.pools, then of placement.accelerators, come first; among equals
-    the faster pool, then the cheaper one, then the name.
+    Earlier entries of placement.pools, then of placement.accelerators, come first. Pools without
+    GPUs come after all others, but first for replicas that need none. Then count earlier entries of
+    placement.sites, then what is no spot capacity, then speed, price and name.
     """
     wish = service.placement
 
-    def rank(pool: Pool) -> tuple[int, int, float, float, str]:
+    def rank(pool: Pool) -> tuple[int, int, bool, int, bool, float, float, str]:
         return (
-            wish.pools.index(pool.name) if wish.pools else 0,
-            wish.accelerators.index(pool.spec.accelerator) if wish.accelerators else 0,
-            -pool.spec.relative_speed,
-            pool.spec.price_per_gpu_hour or 0.0,
+            _turn(pool.name, wish.pools),
+            _turn(pool.spec.accelerator, wish.accelerators),
+            pool.without_gpus != (gpus == 0),
+            _turn(pool.spec.site, wish.sites),
+            pool.spec.spot,
+            -pool.device_speed,
+            pool.device_price,
             pool.name,
         )
 
-    allowed = [
-        p
-        for p in pools
-        if (not wish.pools or p.name in wish.pools)
-        and (not wish.accelerators or p.spec.accelerator in wish.accelerators)
-    ]
-    return tuple(sorted(allowed, key=rank))
+    return tuple(sorted((p for p in pools if misfit(p, wish, gpus=gpus) is None), key=rank))
+
+
+def _turn(name: str | None, wishes: Sequence[str]) -> int:
+    """Return the place of a name among wishes; what is not named comes last."""
+    return wishes.index(name) if name in wishes else len(wishes)
+
+
+class Misfit(StrEnum):
+    """Why a service may not use a pool."""
+
+    NOT_NAMED = "not asked for"
+    OTHER_SITE = "not at a site of placement.sites"
+    EDGE = "an edge pool, which placement.pools or placement.sites must name"
+    NO_GPUS = "without GPUs, which takes placement.cpu"
+
+
+def misfit(pool: Pool, wish: Placement, *, gpus: int = 1) -> Misfit | None:
+    """Return why a service may not use a pool, None where it may.
+
+    placement.pools and placement.sites are bounds; placement.cpu adds the pools without GPUs to the
+    accelerators that are asked for.
+    """
+    named = pool.name in wish.pools
+    if wish.pools and not named:
+        return Misfit.NOT_NAMED
+    if wish.sites and pool.spec.site not in wish.sites:
+        return Misfit.OTHER_SITE
+    if pool.spec.edge and not (named or wish.sites):
+        return Misfit.EDGE
+    on_cpu = pool.without_gpus and wish.cpu
+    asked = pool.spec.accelerator in wish.accelerators
+    if wish.accelerators and not (asked or on_cpu):
+        return Misfit.NOT_NAMED
+    if pool.without_gpus and not (on_cpu or named or asked or gpus == 0):
+        return Misfit.NO_GPUS
+    return None

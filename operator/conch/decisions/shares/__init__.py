@@ -5,5 +5,6 @@ a namespace is.
 """
 
 from conch.decisions.shares.claims import Claim, Grant, Holding, Shares, Standing, Tenant
+from conch.decisions.shares.sharing import share
 
-__all__ = ["Claim", "Grant", "Holding", "Shares", "Standing", "Tenant"]
+__all__ = ["Claim", "Grant", "Holding", "Shares", "Standing", "Tenant", "share"]

@@ -56,6 +56,10 @@ class Claim:
     """Names of the pools that it may use, the preferred first."""
     shapes: Mapping[str, Shape]
     """By pool: what a replica asks of a node."""
+    rates: Mapping[str, float] = field(default_factory=dict)
+    """By pool: items a second that one replica serves there; the pools' speeds where empty."""
+    indifferent: bool = False
+    """Its user gave no order of pools or accelerators."""
     held: tuple[Holding, ...] = ()
     """Of the revision that is to be."""
     surplus: tuple[Holding, ...] = ()

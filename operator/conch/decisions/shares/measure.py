@@ -1,0 +1,66 @@
+"""How much of the fleet a replica takes: its dominant part, in GPUs of relative speed 1."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from conch.decisions.fleet import Pool, Shape
+from conch.decisions.placement import Ledger
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """The nodes of all pools together."""
+
+    gpus: float
+    """In GPUs of relative speed 1; at least 1, so that a fleet without GPUs has a unit too."""
+    cpu: float
+    memory: float
+
+    def charge(self, shape: Shape, pool: Pool) -> float:
+        """Return what a replica is charged in a pool, in GPUs of relative speed 1.
+
+        The dominant part of what it asks for (Ghodsi et al., Dominant Resource Fairness, NSDI
+        2011): GPUs by the pool's speed, or as large a part of the fleet in CPU or memory.
+        """
+        need = shape.need
+        return max(
+            pool.gpus_of(need.gpus) * pool.spec.relative_speed,
+            self.gpus * need.cpu / self.cpu if self.cpu > 0 else 0.0,
+            self.gpus * need.memory / self.memory if self.memory > 0 else 0.0,
+        )
+
+
+def fleet_of(pools: Iterable[Pool]) -> Fleet:
+    """Return the size of the fleet; a node of two pools counts once in CPU and memory."""
+    nodes, gpus = {}, 0.0
+    for pool in pools:
+        for node in pool.nodes:
+            nodes[node.name] = node
+            there = round(node.allocatable.get(pool.spec.resource_name, 0.0))
+            gpus += pool.gpus_of(there) * pool.spec.relative_speed
+    return Fleet(
+        gpus=max(1.0, gpus),
+        cpu=sum(n.allocatable.get("cpu", 0.0) for n in nodes.values()),
+        memory=sum(n.allocatable.get("memory", 0.0) for n in nodes.values()),
+    )
+
+
+def open_capacity(
+    pools: Iterable[Pool], held: Mapping[str, float], free: Ledger
+) -> Mapping[str, float]:
+    """Return what tenants may share of each pool, in GPUs of relative speed 1.
+
+    What is free on nodes that take replicas, and ``held`` by tenants already; what others hold is
+    no part of it. An elastic pool has no bound.
+    """
+    return {
+        p.name: float("inf")
+        if p.spec.elastic
+        else held.get(p.name, 0.0) + p.spec.relative_speed * _free(p, free)
+        for p in pools
+    }
+
+
+def _free(pool: Pool, free: Ledger) -> float:
+    open_nodes = [n for n in pool.nodes if n.ready and n.schedulable]
+    return pool.gpus_of(sum(max(0, free.free(n, pool).gpus) for n in open_nodes))

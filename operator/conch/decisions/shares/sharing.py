@@ -1,0 +1,87 @@
+"""The decision: what each service may have now, out of what all hold and wish for."""
+
+from collections.abc import Iterable, Mapping
+
+from conch.api.conditions import Reason
+from conch.decisions.fleet import Pool, ServiceKey
+from conch.decisions.placement import Ledger
+from conch.decisions.shares.books import Books, opened
+from conch.decisions.shares.claims import Claim, Grant, Shares, Tenant
+from conch.decisions.shares.handing import hand_out
+from conch.decisions.shares.taking import take_back
+
+
+def share(
+    tenants: Iterable[Tenant],
+    claims: Iterable[Claim],
+    pools: Iterable[Pool],
+    *,
+    free: Ledger,
+    now: float,
+    leaving: Mapping[str, float] | None = None,
+) -> Shares:
+    """Return the grants of all services, and where each tenant stands.
+
+    ``free``: what is free, and what comes free by itself, such as under replicas that drain; bookings
+    are written into it. ``leaving``: GPUs of each pool that Conch is taking back already. ``now`` in
+    seconds since the epoch. The same facts give the same grants, in whatever order they come.
+    """
+    books = opened(tenants, claims, pools, free=free, now=now)
+    limited = hand_out(books)
+    take_back(books, leaving or {})
+    return Shares(
+        grants={c.key: _grant(books, c, limited) for c in books.claims},
+        standings=books.standings(),
+    )
+
+
+def _grant(books: Books, claim: Claim, limited: set[ServiceKey]) -> Grant:
+    reason, message = _why(books, claim, limited)
+    return Grant(
+        replicas=dict(books.granted[claim.key]),
+        given_up=frozenset(books.gone[claim.key]),
+        reason=reason,
+        message=message,
+    )
+
+
+def _why(books: Books, claim: Claim, limited: set[ServiceKey]) -> tuple[Reason | None, str]:
+    """Return why a service gets no more, where that is a matter of shares."""
+    if not books.missing(claim) or not books.options(claim):
+        return None, ""
+    tenant = books.tenants[claim.tenant]
+    if claim.key in limited:
+        return Reason.TENANT_LIMIT, _limit(books, claim, tenant)
+    reachable = set(books.options(claim))
+    others = {
+        c.tenant
+        for c in books.claims
+        if c.tenant != claim.tenant and any(h.pool in reachable for h in c.held)
+    }
+    if not others:
+        return None, ""
+    return Reason.AWAITING_SHARE, (
+        f"no GPU is free that tenant {tenant.name} may have now: it holds "
+        f"{_standing(books, tenant.name)}; the largest share has {_most_above(books, others)}"
+    )
+
+
+def _standing(books: Books, tenant: str) -> str:
+    held, entitled = books.allocated[tenant], books.entitled.get(tenant, 0.0)
+    share = f", a share of {held / entitled:.2f}" if entitled > 0 else ""
+    return f"{held:.3g} of the {entitled:.3g} GPUs (of speed 1) that it is entitled to{share}"
+
+
+def _most_above(books: Books, tenants: set[str]) -> str:
+    first = min(tenants, key=lambda t: (-books.share(t), t))
+    return f"{first} with {_standing(books, first)}"
+
+
+def _limit(books: Books, claim: Claim, tenant: Tenant) -> str:
+    parts = []
+    for accelerator in sorted({books.pools[p].spec.accelerator for p in books.options(claim)}):
+        held, most = books.gpus[tenant.name, accelerator], tenant.most(accelerator)
+        if most < float("inf"):
+            parts.append(f"{held:g} of {most:g} {accelerator}")
+    what = "limit" if tenant.borrowing and tenant.preemptible else "quota, and may not borrow"
+    return f"tenant {tenant.name} is at its {what}: it holds {', '.join(parts)}"

@@ -1,0 +1,256 @@
+"""Taking back: who has less than it is entitled to gets GPUs of those who have more.
+
+The ladder's first rung is here: fewer replicas of a service. The rules:
+
+quota      what a tenant's quota guarantees is there at once: from whoever borrows, however young;
+           and no tenant is taken below its own quota.
+share      else only if the victim's share afterwards is at least the taker's afterwards (rule S2-a
+           of Kueue's fair sharing, kubernetes-sigs/kueue keps/1714-fair-sharing), where share is
+           allocation now over entitlement now, and only up to the taker's entitlement.
+turn       a tenant that holds nothing can fulfil that rule never where each has one replica: it
+           takes its turn when the victim's share is half as much again as its own would be.
+priority   within a tenant, from lower priorities.
+time       no replica goes before 3 load times, but to who is owed its quota.
+budget     no more of a pool at a time than its disruption budget, or one replica; and no more than
+           twice the GPUs that the taker gets.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from conch.decisions.fleet import Amounts, Pool
+from conch.decisions.placement import bar
+from conch.decisions.shares.books import Books
+from conch.decisions.shares.claims import Claim, Holding
+
+RUN_TIME = 3.0
+"""Load times that a replica stays at least."""
+TURN = 1.5
+"""Times the taker's share afterwards, that the share of a victim must be to make room for who has
+nothing."""
+MOVED_PER_GAINED = 2.0
+"""GPUs that may be taken for each GPU that is gained."""
+MOST_TRIES = 64
+"""Services that are tried for in one pass; the next pass goes on."""
+_SMALL = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class _Victim:
+    """A replica that could go, and whose it is."""
+
+    claim: Claim
+    holding: Holding
+
+
+@dataclass(frozen=True, slots=True)
+class _Move:
+    """Replicas of one node that make room for one of a taker."""
+
+    pool: str
+    node: str
+    victims: tuple[_Victim, ...]
+    rank: tuple[object, ...]
+
+
+def take_back(books: Books, leaving: Mapping[str, float]) -> None:
+    """Take replicas back for services that lack some; grant their places to those.
+
+    ``leaving``: GPUs of each pool that are being given back already.
+    """
+    _Taking(books, leaving).run()
+
+
+class _Taking:
+    """One run of it."""
+
+    def __init__(self, books: Books, leaving: Mapping[str, float]) -> None:
+        self._books = books
+        self._budget = {
+            name: _budget(pool) - leaving.get(name, 0.0) for name, pool in books.pools.items()
+        }
+        self._spent: dict[str, float] = defaultdict(float)
+        self._untouched = {name: not leaving.get(name) for name in books.pools}
+        self._by_node: dict[str, list[_Victim]] | None = None
+        self._lowest: dict[str, int] = {}
+
+    def run(self) -> None:
+        books = self._books
+        short = [c for c in books.claims if books.missing(c) > 0 and books.options(c)]
+        tries = 0
+        for claim in sorted(short, key=self._turn):
+            while books.missing(claim) > 0 and tries < MOST_TRIES and self._hopeful(claim):
+                tries += 1
+                if not self._take_for(claim):
+                    break
+
+    def _turn(self, claim: Claim) -> tuple[bool, float, int, str, object]:
+        """Return what takers are ordered by: who is owed its quota, then the lowest share."""
+        books = self._books
+        owed = any(books.owed(claim, p) for p in books.options(claim))
+        return not owed, books.share(claim.tenant), -claim.priority, claim.created, claim.key
+
+    def _hopeful(self, claim: Claim) -> bool:
+        """Tell, at little cost, whether anything could be taken at all."""
+        books, mine = self._books, claim.tenant
+        options = [p for p in books.options(claim) if books.allowed(claim, p)]
+        if not options:
+            return False
+        if any(books.owed(claim, p) for p in options) or self._lowest_of(mine) < claim.priority:
+            return True
+        more = min(books.charge(claim, p) for p in options)
+        return self._below(mine) and any(
+            books.share(other) >= books.share(mine, more)
+            for other in books.tenants
+            if other != mine and books.allocated[other] > 0
+        )
+
+    def _lowest_of(self, tenant: str) -> int:
+        """Return the lowest priority of a tenant's replicas."""
+        if not self._lowest:
+            for claim in self._books.claims:
+                if claim.held:
+                    known = self._lowest.get(claim.tenant, claim.priority)
+                    self._lowest[claim.tenant] = min(known, claim.priority)
+        return self._lowest.get(tenant, 2**31)
+
+    def _below(self, tenant: str) -> bool:
+        """Tell whether a tenant has less than it is entitled to."""
+        entitled = self._books.entitled.get(tenant, 0.0)
+        return self._books.allocated[tenant] < entitled - _SMALL
+
+    def _take_for(self, claim: Claim) -> bool:
+        """Make room for one more replica; tell whether that was possible."""
+        found = min(self._moves(claim), key=lambda m: m.rank, default=None)
+        if found is None:
+            return False
+        books = self._books
+        for victim in found.victims:
+            shape = victim.claim.shapes[victim.holding.pool]
+            books.take(victim.claim, victim.holding)
+            books.free.release(found.node, shape.need)
+            gpus = books.gpus_in(victim.claim, victim.holding.pool)
+            self._spent[found.pool] += gpus
+        books.free.book(found.node, claim.shapes[found.pool].need)
+        books.give(claim, found.pool)
+        return True
+
+    def _moves(self, claim: Claim) -> Iterator[_Move]:
+        books, shape_of = self._books, claim.shapes
+        for place, name in enumerate(books.options(claim)):
+            pool = books.pools[name]
+            if pool.spec.elastic or not books.allowed(claim, name):
+                continue
+            for node in pool.nodes:
+                there = self._there(node.name)
+                if not there or bar(node, shape_of[name]) is not None:
+                    continue
+                victims = self._enough(claim, pool, books.free.free(node, pool), there)
+                if victims:
+                    yield _Move(name, node.name, victims, self._rank(victims, place, node.name))
+
+    def _there(self, node: str) -> Sequence[_Victim]:
+        """Return the replicas on a node, those that are to go first in front."""
+        if self._by_node is None:
+            found: dict[str, list[_Victim]] = defaultdict(list)
+            for claim in self._books.claims:
+                for holding in claim.held:
+                    if holding.node is not None and holding.pool in claim.shapes:
+                        found[holding.node].append(_Victim(claim, holding))
+            self._by_node = dict(found)
+        return sorted(self._by_node.get(node, ()), key=self._order)
+
+    def _order(self, victim: _Victim) -> tuple[object, ...]:
+        books, claim, holding = self._books, victim.claim, victim.holding
+        last = books.total(claim) <= 1
+        share = -books.share(claim.tenant)
+        return last, share, claim.priority, holding.worth, -holding.created, holding.id
+
+    def _enough(
+        self, claim: Claim, pool: Pool, free: Amounts, there: Sequence[_Victim]
+    ) -> tuple[_Victim, ...] | None:
+        """Return the replicas of one node that make room together, or None where none may."""
+        need, books = claim.shapes[pool.name].need, self._books
+        owed = books.owed(claim, pool.name)
+        chosen: list[_Victim] = []
+        for victim in there:
+            if free.covers(need):
+                break
+            if self._may_go(claim, pool, victim, chosen, owed=owed):
+                chosen.append(victim)
+                free += victim.claim.shapes[victim.holding.pool].need
+        chosen = self._needed(chosen, free, need)
+        if not free.covers(need) or not chosen or not self._affordable(claim, pool, chosen, owed):
+            return None
+        return tuple(chosen)
+
+    def _needed(self, chosen: Sequence[_Victim], free: Amounts, need: Amounts) -> list[_Victim]:
+        """Return those without whom there would be no room."""
+        kept = list(chosen)
+        for victim in chosen:
+            less = free - victim.claim.shapes[victim.holding.pool].need
+            if less.covers(need):
+                kept.remove(victim)
+                free = less
+        return kept
+
+    def _affordable(self, claim: Claim, pool: Pool, chosen: Sequence[_Victim], owed: bool) -> bool:
+        """Tell whether the pool's budget allows it, and it moves no more than it is worth."""
+        books = self._books
+        gpus = sum(books.gpus_in(v.claim, v.holding.pool) for v in chosen)
+        if owed:
+            return True
+        if gpus > MOVED_PER_GAINED * books.gpus_in(claim, pool.name) + _SMALL:
+            return False
+        first = self._untouched[pool.name] and not self._spent[pool.name]
+        return first or self._spent[pool.name] + gpus <= self._budget[pool.name] + _SMALL
+
+    def _may_go(
+        self, taker: Claim, pool: Pool, victim: _Victim, others: Sequence[_Victim], *, owed: bool
+    ) -> bool:
+        """Tell whether a replica may be taken, beside ``others`` that are taken already."""
+        books, claim, holding = self._books, victim.claim, victim.holding
+        if claim.key == taker.key or holding.id in books.gone[claim.key]:
+            return False
+        if not books.tenants[claim.tenant].preemptible:
+            return False
+        rested = books.now - holding.created >= RUN_TIME * claim.load_seconds
+        if claim.tenant == taker.tenant:
+            return rested and claim.priority < taker.priority
+        accelerator = books.pools[holding.pool].spec.accelerator
+        also = [v for v in others if v.claim.tenant == claim.tenant]
+        gpus = sum(books.gpus_in(v.claim, v.holding.pool) for v in (*also, victim))
+        kept = books.gpus[claim.tenant, accelerator] - gpus
+        if kept < books.tenants[claim.tenant].quota.get(accelerator, 0.0) - _SMALL:
+            return False
+        if owed:
+            return True
+        lost = sum(books.charge(v.claim, v.holding.pool) for v in (*also, victim))
+        return rested and self._fair(taker, pool, claim.tenant, lost)
+
+    def _fair(self, taker: Claim, pool: Pool, victim: str, lost: float) -> bool:
+        books, mine = self._books, taker.tenant
+        after = books.share(mine, books.charge(taker, pool.name))
+        if books.allocated[mine] <= _SMALL:
+            return books.share(victim) >= TURN * after - _SMALL
+        return self._below(mine) and books.share(victim, -lost) >= after - _SMALL
+
+    def _rank(self, victims: Sequence[_Victim], place: int, node: str) -> tuple[object, ...]:
+        """Return what ways to make room are ordered by: the least harm first, then by name."""
+        books = self._books
+        last = sum(books.total(v.claim) <= 1 for v in victims)
+        gpus = sum(books.gpus_in(v.claim, v.holding.pool) for v in victims)
+        share = -max(books.share(v.claim.tenant) for v in victims)
+        priority = max(v.claim.priority for v in victims)
+        newest = -max(v.holding.created for v in victims)
+        return last, gpus, place, share, priority, newest, node
+
+
+def _budget(pool: Pool) -> float:
+    """Return the GPUs of a pool that may be taken at a time."""
+    text = pool.spec.disruption_budget
+    if not text.endswith("%"):
+        return float(text)
+    gpus = sum(round(n.allocatable.get(pool.spec.resource_name, 0.0)) for n in pool.nodes)
+    return pool.gpus_of(gpus) * float(text[:-1]) / 100.0
