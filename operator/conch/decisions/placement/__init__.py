@@ -1,10 +1,24 @@
-"""Which node takes a replica: filter, then the tightest fit; and why none does.
+"""Which node takes a replica: filter, then score; and why none does.
 
-The tightest fit (fewest GPUs left over) keeps whole nodes free for replicas that need many GPUs.
+The score is the rise of fragmentation (fragmentation.py), plus what the service wishes of its nodes
+(wish.py). Equal scores go to the tightest fit (fewest GPUs left over), which keeps whole nodes free
+for replicas that need many GPUs. Prices decide between pools (fleet.ordered), not within one.
 """
 
 from conch.decisions.placement.choice import choose, explain, room
 from conch.decisions.placement.filters import bar, obstacle, tolerates
+from conch.decisions.placement.fragmentation import popular
 from conch.decisions.placement.ledger import Ledger
+from conch.decisions.placement.wish import Wish
 
-__all__ = ["Ledger", "bar", "choose", "explain", "obstacle", "room", "tolerates"]
+__all__ = [
+    "Ledger",
+    "Wish",
+    "bar",
+    "choose",
+    "explain",
+    "obstacle",
+    "popular",
+    "room",
+    "tolerates",
+]

@@ -2,12 +2,16 @@
 
 from conch.decisions.fleet import Pool, Shape
 from conch.decisions.placement.ledger import Ledger
+from conch.decisions.placement.wish import Wish
 
 
-def choose(pool: Pool, shape: Shape, ledger: Ledger) -> str | None:
-    """Return the node of the pool that fits most tightly, or None; ties go by name."""
-    first = next(ledger.fitting(pool, shape), None)
-    return first[0].name if first else None
+def choose(pool: Pool, shape: Shape, ledger: Ledger, *, wish: Wish | None = None) -> str | None:
+    """Return the node of the pool that should take a replica, or None where none can.
+
+    The least of the rise of fragmentation, load time and crowding (see Wish), all in GPUs; among
+    equals, and where no popular demand is known, the tightest fit; then the first by name.
+    """
+    return ledger.best(pool, shape, wish)
 
 
 def room(pool: Pool, shape: Shape, ledger: Ledger, *, most: int) -> int:

@@ -5,6 +5,8 @@ from typing import Any
 
 from conch.decisions.fleet import Amounts, Node, Shape
 
+ZONE = "topology.kubernetes.io/zone"
+"""The label that tells a node's zone."""
 _EFFECTS = ("NoSchedule", "NoExecute")
 
 
@@ -34,6 +36,8 @@ def bar(node: Node, shape: Shape) -> str | None:
             return f"with taint {taint.get('key')}:{taint.get('effect')}, which is not tolerated"
     if any(node.labels.get(k) != v for k, v in shape.node_selector.items()):
         return "outside podTemplate.nodeSelector"
+    if shape.zones and node.labels.get(ZONE) not in shape.zones:
+        return "outside placement.zones"
     return None
 
 

@@ -1,19 +1,39 @@
 """What is free while one pass hands out nodes."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+import numpy as np
 
 from conch.decisions.fleet import Amounts, Node, Pool, Shape
+from conch.decisions.placement.board import Board
 from conch.decisions.placement.filters import bar, obstacle
+from conch.decisions.placement.fragmentation import Demand, Floats, Fragmentation, States
 from conch.decisions.placement.shelf import Shelf
+from conch.decisions.placement.wish import GPUS_PER_NEIGHBOUR, Wish
+
+Workload = Mapping[Amounts, float]
+"""What replicas need, with how popular that is; see fragmentation.popular."""
 
 
 class Ledger:
     """What is still free while one pass hands out nodes; each booking counts at once.
 
     A pass sees one state of the fleet: a pool's name stands for the same nodes throughout.
+
+    ``workload`` tells which replicas are popular, so that nodes are chosen that keep room for
+    those; ``by_pool`` the same by the name of a pool, where replicas need other amounts in one pool
+    than in others, such as slices of GPUs. Without either the tightest fit is chosen.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        workload: Workload | None = None,
+        *,
+        by_pool: Mapping[str, Workload] | None = None,
+    ) -> None:
+        self._workload, self._by_pool = workload or {}, by_pool or {}
+        self._measures: dict[str, Fragmentation] = {}
+        self._ranked: dict[tuple[str, str], _Ranked] = {}
         self._booked: dict[str, Amounts] = {}
         self._left: dict[str, dict[str, Amounts]] = {}
         """What is left, by the name of the GPU resource and node; looked up again once booked."""
@@ -44,6 +64,8 @@ class Ledger:
             known.pop(node, None)
         for shelf in self._shelves.values():
             shelf.moved(node)
+        for ranked in self._ranked.values():
+            ranked.moved(node)
         self._sentences.clear()
 
     def fitting(self, pool: Pool, shape: Shape) -> Iterator[tuple[Node, Amounts]]:
@@ -54,12 +76,77 @@ class Ledger:
             self._shelves[key] = Shelf(nodes, lambda node: self.free(node, pool))
         return self._shelves[key].fitting(shape.need)
 
+    def best(self, pool: Pool, shape: Shape, wish: Wish | None = None) -> str | None:
+        """Return the node that should take a replica, or None where none can."""
+        if wish is None and not self._popular(pool):
+            return next((node.name for node, _ in self.fitting(pool, shape)), None)
+        key = (pool.name, shape.suits)
+        if key not in self._ranked:
+            nodes = [n for n in pool.nodes if bar(n, shape) is None]
+            measure = self._measure(pool)
+            self._ranked[key] = _Ranked(nodes, lambda node: self.free(node, pool), measure)
+        return self._ranked[key].best(shape.need, wish)
+
+    def _popular(self, pool: Pool) -> Workload:
+        return self._by_pool.get(pool.name, self._workload)
+
+    def _measure(self, pool: Pool) -> Fragmentation | None:
+        """Return the measure of a pool, made when the first replica needs it."""
+        name = pool.name if pool.name in self._by_pool else ""
+        if name not in self._measures and (popular := self._popular(pool)):
+            demands = {Demand.of(need): weight for need, weight in popular.items()}
+            self._measures[name] = Fragmentation(demands)
+        return self._measures.get(name)
+
     def sentence(self, pool: Pool, shape: Shape) -> str:
         """Return why a pool takes no more replicas; made once while the books stay as they are."""
         key = (pool.name, shape.suits, shape.need)
         if key not in self._sentences:
             self._sentences[key] = _sentence(pool, shape, self)
         return self._sentences[key]
+
+
+class _Ranked:
+    """The nodes of a pool that shapes of one kind may use at all, with their scores."""
+
+    def __init__(
+        self,
+        nodes: Iterable[Node],
+        left: Callable[[Node], Amounts],
+        measure: Fragmentation | None,
+    ) -> None:
+        self._nodes = sorted(nodes, key=lambda node: node.name)
+        self._left = left
+        names = [node.name for node in self._nodes]
+        self._board = Board(names, States.of(map(left, self._nodes)), measure)
+        self._moved: set[int] = set()
+
+    def moved(self, node: str) -> None:
+        """Note that a node's books changed."""
+        row = self._board.rows.get(node)
+        if row is not None:
+            self._moved.add(row)
+
+    def best(self, need: Amounts, wish: Wish | None) -> str | None:
+        """Return the name of the node with the best score, or None where nothing fits."""
+        if self._moved:
+            rows = sorted(self._moved)
+            self._board.put(rows, States.of(self._left(self._nodes[row]) for row in rows))
+            self._moved.clear()
+        dislike = self._dislike(need, wish) if wish else None
+        spot = self._board.best(Demand.of(need), dislike)
+        return self._nodes[spot.row].name if spot else None
+
+    def _dislike(self, need: Amounts, wish: Wish) -> Floats:
+        """Return by row what load time and neighbours weigh, in GPUs."""
+        rows = self._board.rows
+        load = wish.load_gpus(need.gpus)
+        total = np.full(len(rows), load)
+        total[[rows[name] for name in wish.cached if name in rows]] = 0.0
+        for name, count in wish.beside.items():
+            if name in rows:
+                total[rows[name]] += count * GPUS_PER_NEIGHBOUR
+        return total
 
 
 def _sentence(pool: Pool, shape: Shape, ledger: Ledger) -> str:
