@@ -20,8 +20,12 @@ ANNOTATION_APPLIED = f"{GROUP}/applied"
 """Digest of what Conch last applied to a child, so that an unchanged wish writes nothing."""
 ANNOTATION_DRAINING_SINCE = f"{GROUP}/draining-since"
 """When a pod lost its traffic label (ISO 8601, UTC)."""
+ANNOTATION_DEVICES = f"{GROUP}/devices"
+"""What a pod asks of a DRA driver, NAME=COUNT, since its spec names a claim and no number."""
 ANNOTATION_PAUSED = f"{GROUP}/paused"
 """On a ModelService: "true" makes Conch leave everything as it is."""
+
+LABEL_ZONE = "topology.kubernetes.io/zone"
 
 TRITON_CONTAINER = "triton"
 FETCH_CONTAINER = "fetch"

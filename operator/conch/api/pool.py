@@ -7,7 +7,15 @@ from pydantic import Field
 
 from conch.api.base import KubeModel, Name, Opaque, Quantity, Token, rule, rules
 from conch.api.conditions import Condition
-from conch.api.names import DEFAULT_GPU_RESOURCE
+from conch.api.names import DEFAULT_GPU_RESOURCE, GROUP
+
+NO_DEVICE = f"{GROUP}/no-device"
+"""What pools without GPUs count: nothing has it, and nobody asks for it."""
+
+
+def device_key(driver: str) -> str:
+    """Return the name by which devices of a DRA driver are counted, as if they were a resource."""
+    return f"{GROUP}/dra-{driver}"
 
 
 class PerGPU(KubeModel):
@@ -39,6 +47,10 @@ class Sharing(KubeModel):
                 "name a deviceClass where mode is DRA, and only there",
             ),
             rule(
+                "self.mode == 'DRA' || !has(self.driver)",
+                "driver is for mode DRA only",
+            ),
+            rule(
                 "!(self.mode in ['Whole', 'CPU']) || self.devicesPerGPU == 1",
                 "devicesPerGPU is for GPUs that are divided: set mode to MIG, TimeSlice or DRA",
             ),
@@ -46,11 +58,13 @@ class Sharing(KubeModel):
     }
 
     mode: SharingMode = SharingMode.WHOLE
-    """Whole: GPUs; MIG, TimeSlice: parts, which the device plugin offers under resourceName; DRA: devices of a DeviceClass; CPU: no GPU, for services that ask for the pool"""
+    """Whole: GPUs; MIG, TimeSlice: parts, which the device plugin offers under resourceName; DRA: devices of a DeviceClass, where the operator runs with --dra; CPU: no GPU, for services that need none, ask for the pool or set placement.cpu"""
     devices_per_gpu: Annotated[int, Field(ge=1, le=64, alias="devicesPerGPU")] = 1
     """devices that one GPU is divided into: a device counts as that part of a GPU in quotas, shares and prices"""
     device_class: Name | None = None
     """DeviceClass that ResourceClaimTemplates ask for"""
+    driver: Token | None = None
+    """driver whose ResourceSlices tell the devices of nodes; unset: named like the deviceClass"""
 
 
 class GPUPoolSpec(KubeModel):
@@ -69,14 +83,14 @@ class GPUPoolSpec(KubeModel):
         ),
     ]
     resource_name: Token = DEFAULT_GPU_RESOURCE
-    """the extended resource that stands for one device"""
+    """the extended resource that stands for one device: a GPU, or a part of one such as nvidia.com/mig-1g.10gb; not looked at in modes DRA and CPU"""
     per_gpu: Annotated[PerGPU, Field(alias="perGPU")] = PerGPU()
     tolerations: Annotated[list[Opaque], Field(max_length=32)] = []
     """given to the pods that run here, for taints of GPU nodes"""
     relative_speed: Annotated[float, Field(gt=0)] = 1.0
-    """speed against a reference of 1; the faster of equally preferred pools comes first"""
+    """speed of a whole GPU against a reference of 1, of which a device has its part; the pool with the faster devices comes first among equally preferred ones"""
     price_per_gpu_hour: Annotated[float | None, Field(ge=0, alias="pricePerGPUHour")] = None
-    """price in any one currency; the cheaper of equally fast pools comes first"""
+    """price of a whole GPU in any one currency; the cheaper of equally fast pools comes first"""
     spot: bool = False
     """nodes may be taken away at short notice: used last among equally preferred pools"""
     edge: bool = False
@@ -97,6 +111,13 @@ class GPUPoolSpec(KubeModel):
         bool, Field(description="a cluster autoscaler adds nodes; pods are not pinned")
     ] = False
 
+    @property
+    def counted_as(self) -> str:
+        """The name by which devices are counted on nodes: their resource, or one of Conch's own."""
+        if self.sharing.mode is SharingMode.DRA:
+            return device_key(self.sharing.driver or self.sharing.device_class or "")
+        return NO_DEVICE if self.sharing.mode is SharingMode.CPU else self.resource_name
+
 
 class GPUPoolStatus(KubeModel):
     """Facts about a pool."""
@@ -106,9 +127,9 @@ class GPUPoolStatus(KubeModel):
     nodes: int = 0
     """nodes that the selector matches"""
     gpus: int = 0
-    """GPUs that these nodes offer"""
+    """devices that these nodes offer: GPUs, or parts of them where spec.sharing divides them"""
     allocated: int = 0
-    """GPUs that pods on these nodes ask for"""
+    """devices that pods on these nodes ask for"""
     free: int = 0
-    """GPUs that nobody holds"""
+    """devices that nobody holds"""
     conditions: list[Condition] = []

@@ -171,11 +171,11 @@ class Placement(KubeModel):
     pools: Annotated[list[Name], Field(max_length=32)] = []
     """names of GPUPools"""
     zones: Annotated[list[Token], Field(max_length=32)] = []
-    """zones (topology.kubernetes.io/zone of nodes) that replicas may not leave"""
+    """zones (topology.kubernetes.io/zone of nodes) for new replicas; those that run elsewhere stay until they are moved"""
     sites: Annotated[list[Token], Field(max_length=32)] = []
     """sites of GPUPools that replicas may not leave; names edge pools too"""
     cpu: bool = False
-    """whether pools without GPUs will do, where no GPU is to be had"""
+    """whether pools without GPUs will do, where no GPU is to be had; besides the accelerators above"""
 
 
 class PodTemplate(KubeModel):

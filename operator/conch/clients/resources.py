@@ -36,6 +36,9 @@ _BUILT_IN = (
     ResourceKind("ControllerRevision", "controllerrevisions", "apps"),
     ResourceKind("PodDisruptionBudget", "poddisruptionbudgets", "policy"),
     ResourceKind("Lease", "leases", "coordination.k8s.io"),
+    ResourceKind("ResourceSlice", "resourceslices", "resource.k8s.io", namespaced=False),
+    ResourceKind("ResourceClaim", "resourceclaims", "resource.k8s.io"),
+    ResourceKind("ResourceClaimTemplate", "resourceclaimtemplates", "resource.k8s.io"),
 )
 _OWN = tuple(ResourceKind(k.kind, k.plural, GROUP, VERSION, namespaced=k.namespaced) for k in KINDS)
 
@@ -52,3 +55,9 @@ CHILDREN = (
     "ReplicaSet",
 )
 """Kinds that a ModelService owns, all labelled as managed by Conch."""
+
+OF_DRA = ("ResourceSlice", "ResourceClaim", "ResourceClaimTemplate")
+"""Kinds of Dynamic Resource Allocation, touched only where the installation wants it; API servers
+before Kubernetes 1.34 may lack them."""
+CLAIM_TEMPLATE = "ResourceClaimTemplate"
+"""The one of them that a ModelService owns."""

@@ -224,9 +224,7 @@ class Shape:
         return json.dumps(asked, sort_keys=True)
 
 
-def ordered(
-    pools: Sequence[Pool], service: ModelServiceSpec, *, gpus: int = 1
-) -> tuple[Pool, ...]:
+def ordered(pools: Sequence[Pool], service: ModelServiceSpec, *, gpus: int = 1) -> tuple[Pool, ...]:
     """Return the pools that a service may use, the preferred first; a replica asks for ``gpus``.
 
     Earlier entries of placement.pools, then of placement.accelerators, come first. Pools without

@@ -15,7 +15,7 @@ from conch.clients.cluster import Cluster, ClusterError, connect
 from conch.clients.lease import Elector
 from conch.clients.lease_thread import LeaseThread
 from conch.clients.prometheus import Prometheus
-from conch.clients.resources import CHILDREN
+from conch.clients.resources import CHILDREN, CLAIM_TEMPLATE
 from conch.handlers.serving import serve
 from conch.handlers.watches import registry_of, watched
 from conch.handlers.watching import keep_watching
@@ -36,7 +36,9 @@ LISTS_AT_ONCE = 3
 
 
 def _kinds(settings: Settings) -> tuple[str, ...]:
-    return tuple(dict.fromkeys((*watched(settings), *CHILDREN)))
+    return tuple(
+        dict.fromkeys((*watched(settings), *CHILDREN, *((CLAIM_TEMPLATE,) if settings.dra else ())))
+    )
 
 
 @dataclass(frozen=True)

@@ -31,9 +31,16 @@ by label, and no one wants an operator that reads every ConfigMap of a cluster."
 
 
 def watched(settings: Settings) -> tuple[str, ...]:
-    """Return the kinds to watch; volumes are Conch's business only where it makes some."""
+    """Return the kinds to watch; volumes are Conch's business only where it makes some.
+
+    So are devices of DRA only where the installation wants it.
+    """
     volumes = settings.file_prefixes or settings.cache_path
-    return (*WATCHED, "PersistentVolume") if volumes else WATCHED
+    return (
+        *WATCHED,
+        *(("PersistentVolume",) if volumes else ()),
+        *(("ResourceSlice", "ResourceClaim") if settings.dra else ()),
+    )
 
 
 def registry_of(reconciler: Reconciler) -> kopf.OperatorRegistry:

@@ -1,23 +1,35 @@
 """The pod template of a revision in a pool, as the restricted Pod Security Standard wants it."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from conch.api.names import (
+    ANNOTATION_DEVICES,
     FETCH_CONTAINER,
     GATE,
     GROUP,
     LABEL_SERVING,
+    LABEL_ZONE,
     PORT_GRPC,
     PORT_HTTP,
     PORT_METRICS,
     SERVING,
     TRITON_CONTAINER,
 )
+from conch.provisioning.coexistence import Marks, marks
 from conch.provisioning.config_map import CONFIG_FILE
+from conch.provisioning.device_claim import claim_template_name
 from conch.provisioning.metadata import labels
 from conch.provisioning.probes import probes
-from conch.provisioning.resources import Pool, host_share, requirements, triton_requirements
+from conch.provisioning.resources import (
+    DEVICES_CLAIM,
+    Pool,
+    devices,
+    host_share,
+    requirements,
+    triton_requirements,
+)
 from conch.provisioning.service_account import service_account_name
 from conch.provisioning.snapshot import Snapshot
 from conch.provisioning.source import DOWNLOADED, Location, Scheme, location
@@ -52,6 +64,8 @@ _ENV = {
     "PYTHONDONTWRITEBYTECODE": "1",  # the file system is read-only
     "HOME": "/tmp",  # noqa: S108  # the user has no entry in the image's passwd
 }
+_NO_GPUS = {"name": "NVIDIA_VISIBLE_DEVICES", "value": "void"}
+"""NVIDIA's runtime, where it is the node's default, shows all GPUs to images that ask for none."""
 _FILE_NAMES = {
     "onnxruntime": "model.onnx",
     "openvino": "model.xml",
@@ -68,18 +82,20 @@ def pod_template(snapshot: Snapshot, pool: Pool, *, gated: bool) -> dict[str, An
     return {
         "metadata": {
             "labels": pod_labels(snapshot, pool),
-            "annotations": {**extra.annotations, **_SCRAPE},
+            "annotations": _annotations(snapshot, pool),
         },
         "spec": {
             **({"schedulingGates": [{"name": GATE}]} if gated else {}),
+            **_marks(snapshot).spec,
             **_optional(snapshot),
+            **_claims(snapshot, pool),
             "serviceAccountName": extra.service_account_name
             or service_account_name(snapshot.service),
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
             "terminationGracePeriodSeconds": grace_seconds(snapshot),
             "securityContext": _pod_security(),
-            "affinity": _affinity(pool),
+            "affinity": _affinity(pool, snapshot.zones),
             "tolerations": _tolerations(snapshot, pool),
             "volumes": volumes(snapshot),
             "initContainers": [_fetch(snapshot, pool)],
@@ -92,11 +108,39 @@ def pod_labels(snapshot: Snapshot, pool: Pool) -> dict[str, str]:
     """Return the labels of a pod; users' own may not take the place of Conch's."""
     users = {k: v for k, v in snapshot.pod_template.labels.items() if not _is_ours(k)}
     ours = labels(snapshot.service, revision=snapshot.revision, pool=pool.name)
-    return {**users, **ours, LABEL_SERVING: SERVING}
+    return {**_marks(snapshot).labels, **users, **ours, LABEL_SERVING: SERVING}
 
 
-def _is_ours(label: str) -> bool:
-    return label.startswith(f"{GROUP}/")
+def _marks(snapshot: Snapshot) -> Marks:
+    return marks(
+        snapshot.others,
+        tenant=snapshot.tenant,
+        priority=snapshot.priority,
+        disruption=snapshot.disruption,
+    )
+
+
+def _annotations(snapshot: Snapshot, pool: Pool) -> dict[str, str]:
+    asked = _claims(snapshot, pool)
+    count = {ANNOTATION_DEVICES: f"{pool.spec.counted_as}={devices(snapshot.variant, pool)}"}
+    return {
+        **_marks(snapshot).annotations,
+        **{k: v for k, v in snapshot.pod_template.annotations.items() if not _is_ours(k)},
+        **_SCRAPE,
+        **(count if asked else {}),
+    }
+
+
+def _claims(snapshot: Snapshot, pool: Pool) -> dict[str, Any]:
+    """Return the part of the spec that asks a DRA driver for devices, where one gives them."""
+    name = claim_template_name(snapshot, pool)
+    if name is None:
+        return {}
+    return {"resourceClaims": [{"name": DEVICES_CLAIM, "resourceClaimTemplateName": name}]}
+
+
+def _is_ours(name: str) -> bool:
+    return name.startswith(f"{GROUP}/")
 
 
 def _optional(snapshot: Snapshot) -> dict[str, Any]:
@@ -136,12 +180,14 @@ def _container_security() -> dict[str, Any]:
     }
 
 
-def _affinity(pool: Pool) -> dict[str, Any]:
+def _affinity(pool: Pool, zones: Sequence[str]) -> dict[str, Any]:
     """Return the affinity to the pool's nodes: one term, which a pin can narrow to one node."""
     wanted = [
         {"key": key, "operator": "In", "values": [value]}
         for key, value in sorted(pool.spec.node_selector.items())
     ]
+    if zones:
+        wanted.append({"key": LABEL_ZONE, "operator": "In", "values": [*zones]})
     terms = {"nodeSelectorTerms": [{"matchExpressions": wanted}]}
     return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}
 
@@ -250,6 +296,7 @@ def _triton(snapshot: Snapshot, pool: Pool) -> dict[str, Any]:
     ports = {"http": PORT_HTTP, "grpc": PORT_GRPC, "metrics": PORT_METRICS}
     return {
         **_container(snapshot, TRITON_CONTAINER, snapshot.triton_image),
+        **({} if devices(snapshot.variant, pool) else {"env": _env(snapshot, _NO_GPUS)}),
         # No command: the entry point of NVIDIA's image prepares the driver's libraries.
         "args": ["tritonserver", *triton_args(snapshot)],
         "ports": [

@@ -5,7 +5,10 @@ from decimal import Decimal
 from typing import Any
 
 from conch.api.model import Variant
-from conch.api.pool import GPUPoolSpec
+from conch.api.pool import GPUPoolSpec, SharingMode
+
+DEVICES_CLAIM = "devices"
+"""What a pod calls the claim of its devices, where a DRA driver gives them."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +31,19 @@ def _plain(number: Decimal) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
+def devices(variant: Variant, pool: Pool) -> int:
+    """Return how many devices of the pool a replica takes: none where there are no GPUs."""
+    return 0 if pool.spec.sharing.mode is SharingMode.CPU else variant.resources.gpus
+
+
 def host_share(variant: Variant, pool: Pool) -> dict[str, str]:
-    """Return CPU and memory of a replica: the variant's own, else what the pool gives a GPU."""
+    """Return CPU and memory of a replica: the variant's own, else what the pool gives a GPU.
+
+    In a pool without GPUs it gets as much as it would with its GPUs, and that of one at least.
+    """
     gpus, per_gpu = variant.resources.gpus, pool.spec.per_gpu
+    if pool.spec.sharing.mode is SharingMode.CPU:
+        gpus = max(1, gpus)
     given = {
         "cpu": per_gpu.cpu and gpus and times(per_gpu.cpu, gpus),
         "memory": per_gpu.memory and gpus and times(per_gpu.memory, gpus),
@@ -46,6 +59,8 @@ def requirements(share: dict[str, str]) -> dict[str, Any]:
 
 def triton_requirements(variant: Variant, pool: Pool) -> dict[str, Any]:
     """Return the resources of Triton's container in a pool."""
-    gpus = variant.resources.gpus
-    asked = {pool.spec.resource_name: str(gpus)} if gpus else {}
-    return requirements({**host_share(variant, pool), **asked})
+    count, share = devices(variant, pool), host_share(variant, pool)
+    if count and pool.spec.sharing.mode is SharingMode.DRA:
+        return {**requirements(share), "claims": [{"name": DEVICES_CLAIM}]}
+    asked = {pool.spec.resource_name: str(count)} if count else {}
+    return requirements({**share, **asked})

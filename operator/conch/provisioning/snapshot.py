@@ -14,6 +14,7 @@ from typing import Any, Self
 from conch.api.base import KubeModel
 from conch.api.model import ModelSpec, Tensor, Variant
 from conch.api.service import Disruption, ModelKind, ModelServiceSpec, PodTemplate
+from conch.provisioning.coexistence import Coexistence
 from conch.provisioning.source import Scheme, endpoint_key, file_root, location
 
 _REVISION_LENGTH = 10
@@ -35,7 +36,10 @@ class Images:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """One revision of a service. ``drain_seconds`` and ``disruption`` follow the service."""
+    """One revision of a service.
+
+    ``drain_seconds``, ``disruption``, ``zones`` and ``priority`` follow the service.
+    """
 
     service: str
     namespace: str
@@ -58,11 +62,22 @@ class Snapshot:
     is moved counts for the next pod."""
     cache: bool = False
     """Whether new pods use the cache of their node: the installation's choice, and never kept."""
+    zones: tuple[str, ...] = ()
+    """Where new pods may run; anywhere where none is named."""
+    priority: int = 0
+    """Within the bounds of the tenant."""
+    others: Coexistence = field(default_factory=Coexistence)
+    """Who else acts on pods: the installation's choice, and never kept."""
+    tenant: str | None = None
+    """Whose the service is, where other controllers are to know it."""
 
     def following(self, spec: ModelServiceSpec) -> Self:
         """Return the snapshot with what a service may change without a new revision."""
-        drain = spec.scaling.seconds("drain_timeout")
-        return replace(self, drain_seconds=drain, disruption=spec.disruption)
+        return replace(self, **_of_service(spec))
+
+    def beside(self, others: Coexistence, *, tenant: str | None = None) -> Self:
+        """Return the snapshot for a cluster where others act on pods too."""
+        return replace(self, others=others, tenant=tenant)
 
     def through(self, endpoints: Mapping[str, str]) -> Self:
         """Return the snapshot with the endpoint that the installation has for its source."""
@@ -110,9 +125,8 @@ class Snapshot:
             triton_image=data["tritonImage"],
             triton_args=tuple(data["tritonArgs"]),
             fetch_image=data["fetchImage"],
-            drain_seconds=spec.scaling.seconds("drain_timeout"),
-            disruption=spec.disruption,
             file_root=data.get("fileRoot"),
+            **_of_service(spec),
         )
 
 
@@ -145,10 +159,19 @@ def snapshot(
         triton_image=spec.triton.image or images.triton,
         triton_args=(*images.triton_args, *spec.triton.args),
         fetch_image=images.conch,
-        drain_seconds=spec.scaling.seconds("drain_timeout"),
-        disruption=spec.disruption,
         file_root=file_root(place, file_prefixes) if place.scheme is Scheme.FILE else None,
+        **_of_service(spec),
     )
+
+
+def _of_service(spec: ModelServiceSpec) -> dict[str, Any]:
+    """Return what a service may change without a new revision."""
+    return {
+        "drain_seconds": spec.scaling.seconds("drain_timeout"),
+        "disruption": spec.disruption,
+        "zones": tuple(spec.placement.zones),
+        "priority": spec.priority,
+    }
 
 
 def _with_env(template: PodTemplate, env: Mapping[str, str]) -> PodTemplate:

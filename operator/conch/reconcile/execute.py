@@ -6,10 +6,12 @@ from typing import Any
 
 from conch.api.names import LABEL_REVISION, LABEL_SERVICE
 from conch.api.service import Disruption
+from conch.clients.resources import CLAIM_TEMPLATE
 from conch.decisions.fleet import ReplicaSet, ServiceKey
 from conch.decisions.replicas import Plan, SetPlan
 from conch.provisioning import resources
 from conch.provisioning.children import revision_children, service_children
+from conch.provisioning.device_claim import claim_template
 from conch.provisioning.metadata import bounded
 from conch.provisioning.replica_set import replica_set, replica_set_name
 from conch.reconcile.gather import ServiceFacts
@@ -140,15 +142,18 @@ class Executor:
             if live is None:
                 return False
             return await self._writer.patch_set(live, replicas=wish.replicas, gated=wish.gated)
+        place = resources.Pool(pool.name, pool.spec)
         body = replica_set(
             self._caches.applied(snapshot),
-            resources.Pool(pool.name, pool.spec),
+            place,
             replicas=wish.replicas,
             gated=wish.gated,
             owner=facts.owner,
         )
+        claims = claim_template(snapshot, place, owner=facts.owner)
+        wrote = claims is not None and await self._writer.ensure_there(claims)
         lowers = live is not None and wish.replicas < live["spec"].get("replicas", 0)
-        return await self._writer.ensure_set(body, guarded=lowers)
+        return await self._writer.ensure_set(body, guarded=lowers) or wrote
 
     def _live_set(self, facts: ServiceFacts, wish: SetPlan) -> Object | None:
         name = replica_set_name(facts.key.name, wish.revision, wish.pool)
@@ -159,9 +164,20 @@ class Executor:
         for old in plan.retired:
             await self._remove_set(facts, old)
         leftovers = _leftovers(facts, plan) if facts.service.revision else []
+        leftovers += self._spent_claims(facts, plan)
         for kind, body in leftovers:
             await self._writer.delete(kind, body)
         return bool(plan.retired or leftovers)
+
+    def _spent_claims(self, facts: ServiceFacts, plan: Plan) -> list[tuple[str, Object]]:
+        """Return, with its kind, what no ReplicaSet has its pods' devices from any more."""
+        known = facts.children.get(CLAIM_TEMPLATE, ())
+        if not known:
+            return []
+        sets = [self._store.twin("ReplicaSet", body) for body in facts.children["ReplicaSet"]]
+        sets += [self._live_set(facts, wish) for wish in plan.sets]
+        named = {name for body in sets if body for name in _claims_of(body)}
+        return [(CLAIM_TEMPLATE, c) for c in known if c["metadata"]["name"] not in named]
 
     async def _remove_set(self, facts: ServiceFacts, old: ReplicaSet) -> None:
         body = self._store.get("ReplicaSet", old.name, facts.key.namespace)
@@ -181,6 +197,11 @@ def _leftovers(facts: ServiceFacts, plan: Plan) -> list[tuple[str, Object]]:
         for body in facts.children[kind]
         if body["metadata"]["labels"].get(LABEL_REVISION) not in (None, *kept)
     ]
+
+
+def _claims_of(replica_set: Object) -> list[str]:
+    claims = replica_set["spec"]["template"]["spec"].get("resourceClaims") or ()
+    return [str(c.get("resourceClaimTemplateName")) for c in claims]
 
 
 def _belongs(body: Object, facts: ServiceFacts) -> bool:

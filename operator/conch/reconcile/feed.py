@@ -11,6 +11,7 @@ from conch.api.names import LABEL_MANAGED_BY, MANAGED_BY
 from conch.clients.clock import Clock
 from conch.clients.cluster import Cluster, ClusterError
 from conch.clients.prometheus import MetricsSource, MetricsUnavailable
+from conch.clients.resources import CLAIM_TEMPLATE, OF_DRA
 from conch.metrics.queries import queries
 from conch.metrics.series import Series
 from conch.metrics.signals import parse
@@ -26,9 +27,12 @@ OWN_ONLY = (
     "ConfigMap",
     "PersistentVolumeClaim",
     "PersistentVolume",
+    CLAIM_TEMPLATE,
 )
 """Kinds of which only Conch's own objects are listed. Of the others all are watched anyway, and
 what is somebody else's is known before Conch would apply something of the same name."""
+ABSENT = 404
+"""The status of a list of a kind that the API server does not know."""
 LOOK_S = 1.0
 """Between two looks whether there was a scrape, at least."""
 REST_PER_ROUND = 10.0
@@ -48,7 +52,13 @@ async def relist(cluster: Cluster, store: Store, kinds: Iterable[str]) -> bool:
         before = store.before_list(kind)
         selector = _SELECTOR if kind in OWN_ONLY else None
         kept = functools.partial(store.kept, kind)
-        items = await cluster.list(kind, selector=selector, kept=kept)
+        try:
+            items = await cluster.list(kind, selector=selector, kept=kept)
+        except ClusterError as error:
+            if error.status != ABSENT or kind not in OF_DRA:
+                raise
+            logger.warning("the API server serves no %s: pools of mode DRA are of no use", kind)
+            items = []
         changed |= store.after_list(kind, before, items)
     return changed
 

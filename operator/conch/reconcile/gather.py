@@ -13,26 +13,32 @@ from conch.api.names import (
 )
 from conch.api.names import LABEL_MANAGED_BY as MANAGED_LABEL
 from conch.api.pool import GPUPoolSpec
-from conch.api.service import ModelServiceSpec
-from conch.clients.resources import CHILDREN
+from conch.api.service import ModelServiceSpec, Placement
+from conch.api.tenant import TenantSpec
+from conch.clients.resources import CHILDREN, CLAIM_TEMPLATE
 from conch.decisions import rollout
 from conch.decisions.fleet import (
     Amounts,
-    Node,
+    Misfit,
     Pod,
     Pool,
     ReplicaSet,
     Service,
     ServiceKey,
     Shape,
+    misfit,
     ordered,
 )
 from conch.provisioning import resources
+from conch.provisioning.coexistence import Coexistence
 from conch.provisioning.metadata import Owner, bounded
 from conch.provisioning.pod import pod_template
 from conch.provisioning.snapshot import Snapshot
 from conch.reconcile import views
+from conch.reconcile.belonging import Belonging, belongings
 from conch.reconcile.node_cache import claim_state
+from conch.reconcile.overlaps import overlaps
+from conch.reconcile.pools import usable, with_nodes
 from conch.reconcile.resolve import Fault, Resolved, parsed, resolve, stored
 from conch.reconcile.settings import Settings
 from conch.reconcile.store import Store, leaving, version_of
@@ -66,6 +72,11 @@ class ServiceFacts:
         """Namespace and name."""
         return self.service.key
 
+    @property
+    def gpus(self) -> int:
+        """What a replica asks for, wherever GPUs are."""
+        return _gpus(self.snapshots, self.service.revision or self.service.serving_revision)
+
 
 @dataclass(frozen=True)
 class FleetFacts:
@@ -76,6 +87,8 @@ class FleetFacts:
     services: tuple[ServiceFacts, ...]
     broken: tuple[tuple[Object, Fault], ...]
     """ModelServices whose spec can't be read."""
+    overlaps: Mapping[str, str] = field(default_factory=dict)
+    """By pool: which others count devices of its nodes too, in words."""
 
 
 @dataclass
@@ -88,6 +101,8 @@ class Gatherer:
     _nodes: frozenset[str] = frozenset()
     _silent: frozenset[str] = frozenset()
     _platform: tuple[object, ...] = ()
+    _overlaps: Mapping[str, str] = field(default_factory=dict)
+    _belongings: Mapping[str, Belonging] = field(default_factory=dict)
     _facts: dict[str, ServiceFacts] = field(default_factory=dict)
     """By UID, of the last tick: what did not change since is not looked through again."""
     _requests: dict[str, tuple[str, dict[str, float]]] = field(default_factory=dict)
@@ -101,10 +116,13 @@ class Gatherer:
         self._nodes = frozenset(n["metadata"]["name"] for n in nodes)
         self._silent = frozenset(n["metadata"]["name"] for n in nodes if views.is_silent(n))
         pools, faults = self._pools()
-        children = {kind: self._children(kind) for kind in ("Pod", *CHILDREN)}
+        self._belongings = self._whose()
+        own = (*CHILDREN, *((CLAIM_TEMPLATE,) if self.settings.dra else ()))
+        children = {kind: self._children(kind) for kind in ("Pod", *own)}
         platform = (self._nodes, self._silent, *((p.name, p.spec, p.nodes_key) for p in pools))
         # The same object while it says the same, so that it is compared at once.
-        self._platform = self._platform if platform == self._platform else platform
+        if platform != self._platform:
+            self._platform, self._overlaps = platform, overlaps(pools)
         services, broken = {}, []
         for body in self.store.all("ModelService"):
             if leaving(body):
@@ -119,7 +137,7 @@ class Gatherer:
             services[uid] = self._service(body, spec, pools, mine)
         self._facts = services
         self._forget()
-        return FleetFacts(pools, faults, tuple(services.values()), tuple(broken))
+        return FleetFacts(pools, faults, tuple(services.values()), tuple(broken), self._overlaps)
 
     def _parse(self, model: type[Any], body: Object) -> Any:
         """Parse a spec once for each generation of an object."""
@@ -160,20 +178,27 @@ class Gatherer:
         return known[1]
 
     def _pools(self) -> tuple[tuple[Pool, ...], dict[str, Fault]]:
+        specs: dict[str, GPUPoolSpec] = {}
+        faults: dict[str, Fault] = {}
+        for body in self.store.all("GPUPool"):
+            spec = self._parse(GPUPoolSpec, body)
+            if not isinstance(spec, Fault):
+                spec = usable(spec, dra=self.settings.dra)
+            known: dict[str, Any] = faults if isinstance(spec, Fault) else specs
+            known[body["metadata"]["name"]] = spec
         bound = views.bound_pods(self.store.all("Pod"))
         nodes = [
             views.node_view(body, map(self._asks, bound.get(body["metadata"]["name"], ())))
             for body in self.store.all("Node")
         ]
-        pools, faults = [], {}
-        for body in self.store.all("GPUPool"):
-            name = body["metadata"]["name"]
-            spec = self._parse(GPUPoolSpec, body)
-            if isinstance(spec, Fault):
-                faults[name] = spec
-            else:
-                pools.append(Pool(name, spec, _matching(nodes, spec)))
-        return tuple(pools), faults
+        return with_nodes(specs, nodes, self.store), faults
+
+    def _whose(self) -> Mapping[str, Belonging]:
+        """Return whom namespaces belong to, where other controllers are told."""
+        if self.settings.others == Coexistence():
+            return {}
+        parsed_ones = ((b, self._parse(TenantSpec, b)) for b in self.store.all("Tenant"))
+        return belongings((b, spec) for b, spec in parsed_ones if not isinstance(spec, Fault))
 
     def _service(
         self,
@@ -189,11 +214,12 @@ class Gatherer:
             version_of(body),
             model and (model["metadata"]["uid"], version_of(model)),
             claim_state(self.store, body["metadata"]["namespace"]),
+            self._belongings.get(body["metadata"]["namespace"]),
             *(tuple(version_of(o) for o in objects) for objects in children.values()),
         )
         known = self._facts.get(body["metadata"]["uid"])
         if known is not None and known.versions == versions:
-            return replace(known, pools=ordered(pools, spec))
+            return replace(known, pools=ordered(pools, spec, gpus=known.gpus))
         return self._fresh(body, spec, pools, children, versions)
 
     def _fresh(
@@ -211,7 +237,7 @@ class Gatherer:
             # A revision that exists keeps the images it was made with.
             kept = snapshots.get(name, resolved.snapshot)
             snapshots[name] = kept.following(spec)
-        snapshots = {n: s.through(self.settings.endpoints) for n, s in snapshots.items()}
+        snapshots = {n: self._installed(s) for n, s in snapshots.items()}
         metadata = body["metadata"]
         names = {bounded(p.name): p.name for p in pools}
         set_views = tuple(
@@ -230,8 +256,9 @@ class Gatherer:
             sets=set_views,
             pods=pod_views,
         )
-        allowed = ordered(pools, spec)
-        current = snapshots.get(service.revision or service.serving_revision or "")
+        wanted = service.revision or service.serving_revision
+        allowed = ordered(pools, spec, gpus=_gpus(snapshots, wanted))
+        current = snapshots.get(wanted or "")
         return ServiceFacts(
             body=body,
             owner=Owner(API_VERSION, "ModelService", metadata["name"], metadata["uid"]),
@@ -245,6 +272,15 @@ class Gatherer:
             children=children,
             versions=versions,
         )
+
+    def _installed(self, snapshot: Snapshot) -> Snapshot:
+        """Return a snapshot with what this installation adds to it."""
+        whose = self._belongings.get(snapshot.namespace)
+        here = snapshot.through(self.settings.endpoints)
+        if whose is None:
+            return here.beside(self.settings.others)
+        told = here.beside(self.settings.others, tenant=whose.tenant)
+        return replace(told, priority=whose.within(told.priority))
 
     def _model(self, body: Object, spec: ModelServiceSpec) -> Object | None:
         namespace = body["metadata"]["namespace"] if spec.model.kind == "Model" else ""
@@ -292,7 +328,7 @@ class Gatherer:
         key = (
             snapshot.namespace,
             snapshot.service,
-            f"{snapshot.revision}/{pool.name}",
+            f"{snapshot.revision}/{pool.name}/{','.join(snapshot.zones)}",
             hash(pool.spec.model_dump_json()),
         )
         if key not in self._shapes:
@@ -302,8 +338,8 @@ class Gatherer:
 
 def shape_of(snapshot: Snapshot, pool: Pool) -> Shape:
     """Return what a replica of the revision asks of a node of the pool."""
-    spec = pod_template(snapshot, resources.Pool(pool.name, pool.spec), gated=False)["spec"]
-    wanted = views.requests_of({"spec": spec})
+    template = pod_template(snapshot, resources.Pool(pool.name, pool.spec), gated=False)
+    spec, wanted = template["spec"], views.requests_of(template)
     return Shape(
         need=Amounts(
             gpus=round(wanted.get(pool.spec.resource_name, 0.0)),
@@ -313,6 +349,7 @@ def shape_of(snapshot: Snapshot, pool: Pool) -> Shape:
         ),
         tolerations=tuple(spec.get("tolerations") or ()),
         node_selector=spec.get("nodeSelector") or {},
+        zones=snapshot.zones,
     )
 
 
@@ -327,10 +364,10 @@ def child_key(body: Object) -> tuple[str, str]:
     return body["metadata"]["namespace"], bounded(body["metadata"]["name"])
 
 
-def _matching(nodes: Iterable[Node], spec: GPUPoolSpec) -> tuple[Node, ...]:
-    return tuple(
-        n for n in nodes if all(n.labels.get(k) == v for k, v in spec.node_selector.items())
-    )
+def _gpus(snapshots: Mapping[str, Snapshot], revision: str | None) -> int:
+    """Return what a replica of a revision asks for; one GPU where that is not known yet."""
+    snapshot = snapshots.get(revision or "")
+    return snapshot.variant.resources.gpus if snapshot else 1
 
 
 def _edition(body: Object) -> tuple[str, int]:
@@ -350,13 +387,19 @@ def unknown_pools(facts: ServiceFacts, fleet: FleetFacts) -> Fault | None:
             labels = ", ".join(f"{k}={v}" for k, v in sorted(pool.spec.node_selector.items()))
             parts.append(f"pool {pool.name}: no node carries {labels}")
         return Fault(Reason.POOL_WITHOUT_NODES, "; ".join(parts))
-    there = ", ".join(f"{p.name} ({p.spec.accelerator})" for p in fleet.pools)
+    there = ", ".join(_described(p, facts.spec.placement, facts.gpus) for p in fleet.pools)
+    if not there:
+        unusable = "; ".join(f"{n}: {f.message}" for n, f in sorted(fleet.pool_faults.items()))
+        none = "there is no GPUPool; apply one that selects the nodes to use"
+        return Fault(Reason.NO_POOL, f"no GPUPool can be used: {unusable}" if unusable else none)
     wish = facts.spec.placement
-    asked = [*wish.pools, *wish.accelerators]
-    asks = f"placement asks for {', '.join(asked)}"
-    return Fault(
-        Reason.NO_POOL,
-        f"no GPUPool suits: {asks}; there are: {there}"
-        if there
-        else "there is no GPUPool; apply one that selects the nodes to use",
-    )
+    asked = [*wish.pools, *wish.accelerators, *(f"site {s}" for s in wish.sites)]
+    asks = f": placement asks for {', '.join(asked)}" if asked else ""
+    return Fault(Reason.NO_POOL, f"no GPUPool suits{asks}; there are: {there}")
+
+
+def _described(pool: Pool, wish: Placement, gpus: int) -> str:
+    """Return a pool in words, and why it may not be used where its name does not tell."""
+    why = misfit(pool, wish, gpus=gpus)
+    more = f"; {why}" if why not in (None, Misfit.NOT_NAMED) else ""
+    return f"{pool.name} ({pool.spec.accelerator}{more})"

@@ -286,7 +286,8 @@ class Reconciler:
         for pool in fleet.pools:
             body = self.store.get("GPUPool", pool.name)
             if body is not None:
-                wish = statuses.pool_status(body, pool, iso(now))
+                overlap = fleet.overlaps.get(pool.name)
+                wish = statuses.pool_status(body, pool, iso(now), overlap=overlap)
                 await self._writer.status("GPUPool", body, wish)
 
     async def _broken(self, kind: str, body: Object | None, fault: Fault, now: float) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from conch.provisioning.coexistence import Coexistence
 from conch.provisioning.snapshot import Images
 
 
@@ -26,5 +27,9 @@ class Settings:
     """Where sources are downloaded from: by s3, gs, hf, or oci/REGISTRY."""
     cache_path: str | None = None
     """The directory of the nodes that caches models; None for none."""
+    dra: bool = False
+    """Whether pools may be of mode DRA: then its kinds are read, which takes their permissions."""
+    others: Coexistence = field(default_factory=Coexistence)
+    """Who else acts on pods here."""
     concurrency: int = 16
     """Services whose writes are under way at once."""

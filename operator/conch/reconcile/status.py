@@ -251,8 +251,8 @@ def broken_status(body: Object, fault: Fault, now: str) -> Object:
     return {**old, "observedGeneration": _generation(body), "conditions": both}
 
 
-def pool_status(body: Object, pool: Pool, now: str) -> Object:
-    """Return the status object of a GPUPool."""
+def pool_status(body: Object, pool: Pool, now: str, *, overlap: str | None = None) -> Object:
+    """Return the status object of a GPUPool; ``overlap`` says with which others, if with any."""
     resource = pool.spec.resource_name
     total = sum(round(n.allocatable.get(resource, 0.0)) for n in pool.nodes)
     used = sum(round(n.requested.get(resource, 0.0)) for n in pool.nodes)
@@ -268,13 +268,15 @@ def pool_status(body: Object, pool: Pool, now: str) -> Object:
             else f"no node carries {labels}; label nodes so, or correct spec.nodeSelector"
         )
         wish = Wish(C.READY, False, Reason.POOL_WITHOUT_NODES, text)
+    stalled = [Wish(C.STALLED, True, Reason.POOLS_OVERLAP, overlap)] if overlap else []
+    wishes = [wish, *stalled]
     return GPUPoolStatus(
         observed_generation=_generation(body),
         nodes=len(pool.nodes),
         gpus=total,
         allocated=used,
         free=total - used,
-        conditions=updated(_old_conditions(body), [wish], generation=_generation(body), now=now),
+        conditions=updated(_old_conditions(body), wishes, generation=_generation(body), now=now),
     ).to_dict()
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from conch.api.base import parse_quantity
 from conch.api.names import (
+    ANNOTATION_DEVICES,
     ANNOTATION_DRAINING_SINCE,
     GATE,
     LABEL_POOL,
@@ -43,7 +44,8 @@ def requests_of(pod: Object) -> dict[str, float]:
     """Return what the scheduler counts for a pod: its containers, or init containers that need more.
 
     As in k8s.io/component-helpers/resource: a sidecar (an init container that restarts) adds up
-    with the containers and with the init containers after it; overhead comes on top.
+    with the containers and with the init containers after it; overhead comes on top. So do the
+    devices of a DRA driver, for which the spec names no number.
     """
     spec = pod.get("spec", {})
     total: dict[str, float] = {}
@@ -62,7 +64,14 @@ def requests_of(pod: Object) -> dict[str, float]:
             peak[name] = max(peak.get(name, 0.0), running)
     found = {n: max(total.get(n, 0.0), peak.get(n, 0.0)) for n in {*total, *peak}}
     _add(found, {name: quantity(amount) for name, amount in spec.get("overhead", {}).items()})
+    _add(found, _devices(pod))
     return found
+
+
+def _devices(pod: Object) -> dict[str, float]:
+    annotations = pod.get("metadata", {}).get("annotations") or {}
+    name, _, count = annotations.get(ANNOTATION_DEVICES, "").partition("=")
+    return {name: quantity(count)} if name else {}
 
 
 def _requests(container: Object) -> dict[str, float]:

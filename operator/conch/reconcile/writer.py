@@ -42,6 +42,7 @@ CREATED = frozenset(
         "PersistentVolumeClaim",
         "PodDisruptionBudget",
         "ReplicaSet",
+        "ResourceClaimTemplate",
         "Service",
         "ServiceAccount",
     }
