@@ -3,6 +3,8 @@
 Controllers (garbage collection among them) and scheduler are real, nodes and pods simulated.
 """
 
+import csv
+import io
 import json
 import subprocess
 import sys
@@ -184,12 +186,42 @@ def test_top_and_list(fleet: Fleet, namespace: str) -> None:
     fleet.serve(namespace, "digits", 4)
     pools = {p["pool"]: p for p in json.loads(fleet.ok("top", "-o", "json"))}
     assert (pools["a100"]["gpus"], pools["a100"]["used"], pools["a100"]["free"]) == (3, 3, 0)
-    holder = {"name": f"{namespace}/digits", "service": True, "pods": 1, "gpus": 1}
-    assert pools["t4"]["holders"] == [holder]
+    (holder,) = pools["t4"]["holders"]
+    assert holder["name"] == f"{namespace}/digits"
+    assert (holder["service"], holder["pods"], holder["gpus"]) == (True, 1, 1)
     assert f"{namespace}/digits" in fleet.ok("top")
     row = next(r for r in fleet.ok("list", "-A").splitlines() if r.startswith(namespace)).split()
     assert row[1:4] == ["digits", "4/4", "Serving"]
     assert "No ModelServices" in fleet.conch("list", "-n", "default").stderr
+
+
+def test_top_tenants_for_charge_back(fleet: Fleet, namespace: str) -> None:
+    """With the operator stopped, so that nobody else writes status and records."""
+    fleet.serve(namespace, "digits", 1)
+    stop_operator(fleet)
+    account = {"accelerator": "Tesla-T4", "gpus": 0, "gpuHours": 12, "cost": 6.25}
+    record = {"usage": 3, "rate": 0, "asOf": "2020-01-01T00:00:00Z"}
+    record["accounts"] = [account | {"costPerHour": 0}]
+    path = f"{CONCH}/tenants/charged"
+    spec = {"namespaces": ["charged"], "weight": 2}
+    head = {"apiVersion": API_VERSION, "kind": "Tenant", "metadata": {"name": "charged"}}
+    fleet.client.apply(path, {**head, "spec": spec})
+    fleet.client.merge(f"{path}/status", {"status": {"services": 1, "record": record}})
+    try:
+        done = fleet.conch("top", "tenants", "-o", "csv")
+        shown = json.loads(fleet.ok("top", "tenants", "-o", "json"))
+    finally:
+        fleet.client.delete(path)
+    assert done.returncode == 0, done.stderr
+    rows = {row["tenant"]: row for row in csv.DictReader(io.StringIO(done.stdout))}
+    charged = rows["charged"]
+    amounts = [charged[n] for n in ("accelerator", "gpus", "gpu_hours", "cost", "cost_per_hour")]
+    assert amounts == ["Tesla-T4", "0", "12", "6.25", "0"]
+    assert (rows[namespace]["accelerator"], rows[namespace]["gpus"]) == ("NVIDIA-A100", "1")
+    (tenant,) = (t for t in shown if t["tenant"] == "charged")
+    assert (tenant["declared"], tenant["weight"], tenant["trend"]) == (True, 2, "steady")
+    assert fleet.ok("top", "tenants").startswith("TENANT")
+    assert "TENANT" in fleet.ok("top", "gpus")
 
 
 def test_a_paused_service_stays_as_it_is(fleet: Fleet, namespace: str) -> None:

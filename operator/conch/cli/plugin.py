@@ -1,7 +1,6 @@
 """``kubectl conch``: what Conch decided and why, and what only people may decide."""
 
 import sys
-from collections.abc import Iterable
 from dataclasses import replace
 from typing import Annotated
 
@@ -14,7 +13,7 @@ from conch.cli import plugin_view as view
 from conch.cli.digest import digest_command
 from conch.cli.plugin_detach import ANNOTATION_DETACHED, Change, Detaching, annotate
 from conch.cli.plugin_explain import Explanation, explain, is_paused
-from conch.cli.plugin_read import Reading, events_of, read
+from conch.cli.plugin_read import events_of, read
 from conch.cli.plugin_scaling import account_of
 from conch.cli.plugin_simulate import simulate_command
 from conch.cli.plugin_target import (
@@ -22,12 +21,16 @@ from conch.cli.plugin_target import (
     ContextOption,
     KubeconfigOption,
     NamespaceOption,
+    OutputOption,
     PluginError,
     Target,
     sentence,
     service_of,
 )
-from conch.cli.plugin_top import overview, pool_use
+from conch.cli.plugin_tenants import tenant_of
+from conch.cli.plugin_top import overview
+from conch.cli.plugin_top_commands import top_app
+from conch.cli.plugin_usage import records_of
 from conch.clients.clock import SystemClock
 from conch.clients.cluster import Cluster, ClusterError, Object
 
@@ -40,11 +43,9 @@ app = typer.Typer(
 )
 app.command("digest")(digest_command)
 app.command("simulate")(simulate_command)
+app.add_typer(top_app, name="top")
 
 ServiceArgument = Annotated[str, typer.Argument(help="name of a ModelService", metavar="SERVICE")]
-OutputOption = Annotated[
-    view.Format | None, typer.Option("--output", "-o", help="for programs", show_default=False)
-]
 
 
 @app.command("version")
@@ -80,35 +81,20 @@ def explain_command(
         found = await service_of(cluster, where, service)
         reading = await read(cluster, where, now)
         account, note = await account_of(cluster, reading.leader, found, operator_url)
-        if note is not None:
-            reading = replace(reading, notes=(*reading.notes, note))
-        return explain(found, reading, await events_of(cluster, found), now, account)
+        records = await records_of(cluster, reading.leader)
+        tenant = tenant_of(where, reading, records, now)
+        unread = records.notes if tenant and not tenant.declared else ()
+        notes = (*reading.notes, *([note] if note else ()), *unread)
+        events = await events_of(cluster, found)
+        return explain(
+            found, replace(reading, notes=notes), events, now, account=account, tenant=tenant
+        )
 
     explanation = target.run(work)
     if output is not None:
         print(view.dump(explanation, output))
     else:
         view.show(lambda out: view.show_explanation(out, explanation))
-
-
-@app.command("top")
-def top_command(
-    output: OutputOption = None,
-    kubeconfig: KubeconfigOption = None,
-    context: ContextOption = None,
-) -> None:
-    """Show the GPUs of each pool and who holds them, over all namespaces."""
-
-    async def work(cluster: Cluster) -> Reading:
-        return await read(cluster, None, SystemClock().wall())
-
-    reading = Target(kubeconfig, context).run(work)
-    pools = pool_use(reading)
-    if output is not None:
-        print(view.dump(pools, output))
-    else:
-        view.show(lambda out: view.show_top(out, pools), wide=True)
-        _warn(reading.notes)
 
 
 @app.command("list")
@@ -230,11 +216,6 @@ def _farewell(namespace: str, service: str, changes: list[Change]) -> str:
             f"  kubectl delete pdb {service} -n {namespace}   # it lets no node be drained"
         )
     return "\n".join(lines)
-
-
-def _warn(notes: Iterable[str]) -> None:
-    for note in notes:
-        _say(f"Note: {note}")
 
 
 def _say(text: str) -> None:

@@ -9,6 +9,7 @@ from conch.api.names import ANNOTATION_PAUSED
 from conch.cli.plugin_advice import ADVICE
 from conch.cli.plugin_read import Reading, event_time
 from conch.cli.plugin_scaling import reasons
+from conch.cli.plugin_tenants import TenantUse
 from conch.decisions import placement
 from conch.decisions.fleet import Pod, Pool, Shape
 from conch.decisions.placement import Ledger
@@ -107,6 +108,8 @@ class Explanation:
     """Events about another number of replicas."""
     scaling: Mapping[str, Any] | None = None
     """What the operator counted from; None where it could not be asked."""
+    tenant: TenantUse | None = None
+    """Who the service counts for."""
 
 
 def explain(
@@ -114,11 +117,13 @@ def explain(
     reading: Reading,
     events: Sequence[Object],
     now: float,
+    *,
     account: Mapping[str, Any] | None = None,
+    tenant: TenantUse | None = None,
 ) -> Explanation:
     """Return the explanation of a ModelService; ``now`` in seconds since the epoch.
 
-    ``account``: what the operator says of its scaling.
+    ``account``: what the operator says of its scaling; ``tenant``: whom its namespace belongs to.
     """
     metadata, spec = service["metadata"], service.get("spec") or {}
     status = service.get("status") or {}
@@ -149,6 +154,7 @@ def explain(
         why=tuple(reasons(account)) if account else (),
         changes=tuple(e for e in told if e.reason in (SCALED_UP, SCALED_DOWN)),
         scaling=account,
+        tenant=tenant,
     )
 
 

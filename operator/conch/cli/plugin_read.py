@@ -13,13 +13,14 @@ from conch.reconcile.settings import Settings
 from conch.reconcile.store import Store
 
 FORBIDDEN = 403
+_UNKNOWN = 404
 LEASE = os.environ.get("CONCH_LEASE_NAME", "conch-operator")
 """Name of the operator's lease, where the chart's operator.leaseName is another."""
 ALIVE_S = 30.0
 """A lease renewed within so many seconds has a living holder: it is renewed every 1.5 s."""
 
 _NAMESPACED = ("ModelService", "Model", "ReplicaSet", "Service", "ControllerRevision")
-_CLUSTER = ("ClusterModel", "GPUPool", "Node")
+_CLUSTER = ("ClusterModel", "GPUPool", "Node", "Tenant")
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class Reading:
     """None where there is none, or leases may not be read."""
     lease_known: bool = True
     nodes_known: bool = True
+    tenants_known: bool = True
     notes: Sequence[str] = field(default=())
 
 
@@ -81,6 +83,7 @@ async def read(cluster: Cluster, namespace: str | None, now: float) -> Reading:
         leader=leader,
         lease_known=not leases,
         nodes_known=not any(kind in note for note in notes for kind in ("Node", "Pod")),
+        tenants_known=not any("Tenant" in note for note in notes),
         notes=tuple(notes),
     )
 
@@ -97,6 +100,9 @@ async def _may(
     try:
         return await cluster.list(kind, namespace=namespace)
     except ClusterError as error:
+        if error.status == _UNKNOWN and kind == "Tenant":
+            notes.append("the cluster does not know Tenants: apply crds/ of this version")
+            return []
         if error.status != FORBIDDEN:
             raise
         notes.append(f"you may not list {kind}s of the cluster, so some numbers are missing")

@@ -10,6 +10,7 @@ import typer
 from kubernetes.aio import config
 from kubernetes.aio.config.config_exception import ConfigException
 
+from conch.cli.plugin_view import Format
 from conch.clients.cluster import Cluster, ClusterError, Object, connect
 
 T = TypeVar("T")
@@ -23,6 +24,9 @@ ContextOption = Annotated[
 NamespaceOption = Annotated[
     str | None,
     typer.Option("--namespace", "-n", help="unset: the context's", show_default=False),
+]
+OutputOption = Annotated[
+    Format | None, typer.Option("--output", "-o", help="for programs", show_default=False)
 ]
 AllOption = Annotated[bool, typer.Option("--all-namespaces", "-A", help="of all namespaces")]
 

@@ -1,20 +1,22 @@
 """How answers look: 80 columns, plain where the output is not a terminal."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from enum import StrEnum
 from typing import Any
 
 import yaml
 from pydantic.alias_generators import to_camel
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from conch.api.conditions import Reason
 from conch.cli.plugin_explain import ConditionLine, Explanation, PodLine, PoolLine
-from conch.cli.plugin_top import Holder, PoolUse
+from conch.cli.plugin_tenants import TenantUse
 
 
 class Format(StrEnum):
@@ -58,12 +60,22 @@ def age(seconds: float) -> str:
     return f"{max(0, int(seconds))}s"
 
 
-def table(*columns: str) -> Table:
-    """Return a table without lines; long words are folded, not cut."""
-    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+def table(*columns: str, gap: int = 2, right: Collection[str] = ()) -> Table:
+    """Return a table without lines; long words are folded, not cut.
+
+    ``gap``: spaces between columns; ``right``: the columns that end below each other.
+    """
+    made = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0))
     for column in columns:
-        made.add_column(column, overflow="fold", header_style="bold")
+        justify: JustifyMethod = "right" if column in right else "left"
+        made.add_column(column, overflow="fold", header_style="bold", justify=justify)
     return made
+
+
+def warn(notes: Iterable[str]) -> None:
+    """Say what an answer lacks, beside it."""
+    for note in notes:
+        print(f"Note: {note}", file=sys.stderr)
 
 
 def show_explanation(out: Console, e: Explanation) -> None:
@@ -111,6 +123,7 @@ def _head(out: Console, e: Explanation) -> None:
         "Model": f"{e.model}, variant {e.variant or 'not chosen yet'}",
         "Revision": _revision(e),
         "Replicas": f"{e.ready} answer, {e.replicas} placed, {wanted} wanted (bounds: {e.bounds})",
+        "Tenant": _tenant(e),
         "URL": e.url or "none yet",
         "Operator": e.operator
         + (", told to leave this service alone (paused)" if e.paused else ""),
@@ -118,6 +131,31 @@ def _head(out: Console, e: Explanation) -> None:
     for name, text in rows.items():
         grid.add_row(f"  {name}", text)
     out.print(grid)
+
+
+def _tenant(e: Explanation) -> str:
+    t = e.tenant
+    if t is None:
+        return "unknown"
+    name = t.tenant if t.declared else f"none names {e.namespace}, so it is one of its own"
+    parts = [f"{name} (weight {t.weight:g}): holds {_gpus(t.allocated)}, {_entitled(t)}"]
+    for word, amounts in (("quota", t.quota), ("limit", t.limit)):
+        if amounts:
+            parts.append(f"{word} {', '.join(f'{a.accelerator} {a.gpus:g}' for a in amounts)}")
+    if any(c.reason in _SHORT_OF_SHARE for c in e.conditions):
+        parts.append("this service waits for it, see Conditions")
+    return "; ".join(parts)
+
+
+def _gpus(count: float) -> str:
+    return f"{count:.3g} GPU" + ("" if count == 1 else "s")
+
+
+def _entitled(t: TenantUse) -> str:
+    if t.entitlement is None:
+        return "what it may have is not known yet"
+    share = "" if t.share is None else f" (share {t.share:.2f})"
+    return f"may have {t.entitlement:.3g} now{share}"
 
 
 def _revision(e: Explanation) -> str:
@@ -145,6 +183,7 @@ def _item(out: Console, text: str) -> None:
 
 _CHANGES = 3
 """Steps up or down, the last ones."""
+_SHORT_OF_SHARE = (Reason.AWAITING_SHARE, Reason.TENANT_LIMIT, Reason.LIMITED_BY_SHARE)
 _ABNORMAL = ("Reconciling", "Stalled")
 
 
@@ -185,32 +224,6 @@ def _pod_table(pods: Iterable[PodLine]) -> Table:
     return rows
 
 
-def show_top(out: Console, pools: Sequence[PoolUse]) -> None:
-    """Print who holds which GPUs."""
-    if not pools:
-        out.print("There is no GPUPool; apply one that selects the nodes to use.")
-        return
-    rows = table("POOL", "ACCELERATOR", "NODES", "GPUS", "USED", "FREE")
-    for p in pools:
-        nodes = f"{p.ready_nodes}/{p.nodes}"
-        rows.add_row(p.pool, p.accelerator, nodes, str(p.gpus), str(p.used), str(p.free))
-    out.print(rows)
-    out.print()
-    holders = table("POOL", "HELD BY", "REPLICAS", "GPUS", "SHARE")
-    for p in pools:
-        for h in p.holders:
-            holders.add_row(p.pool, _holder(h), str(h.pods), str(h.gpus), _share(h, p))
-    out.print(holders if holders.row_count else "No GPU is held.")
-
-
-def _holder(holder: Holder) -> str:
-    return holder.name if holder.service else f"{holder.name} (not Conch's)"
-
-
-def _share(holder: Holder, pool: PoolUse) -> str:
-    return f"{holder.gpus / pool.gpus:.0%}" if pool.gpus else "-"
-
-
 def show_overview(out: Console, lines: Sequence[dict[str, Any]], *, with_namespace: bool) -> None:
     """Print services at a glance."""
     head = ("NAME", "READY", "WHY", "SCALING", "POOLS")
@@ -229,13 +242,20 @@ def plain(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         return plain({f.name: getattr(value, f.name) for f in fields(value)})
     if isinstance(value, Mapping):
-        return {to_camel(k): _number(k, v) for k, v in value.items()}
+        return {_key(k): _number(k, v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(v) for v in value]
     return value
 
 
+def _key(name: str) -> str:
+    """Return a field's name as the API spells it; names of objects stay as they are."""
+    return to_camel(name) if "_" in name else name
+
+
 def _number(name: str, value: Any) -> Any:
     if not isinstance(value, float):
         return plain(value)
-    return int(value) if name == "age_seconds" else float(f"{value:.6g}")
+    if name in ("age_seconds", "waiting_seconds"):
+        return int(value)
+    return float(f"{value:.6g}") if abs(value) < 1000 else round(value, 3)

@@ -2,7 +2,6 @@
 
 import io
 import json
-from typing import Any
 
 import pytest
 from rich.console import Console
@@ -12,82 +11,8 @@ from conch.cli import plugin_view as view
 from conch.cli.plugin_advice import ADVICE
 from conch.cli.plugin_detach import DETACHED_MANAGER, _release
 from conch.cli.plugin_explain import NOT_RUNNING, Explanation, explain
-from conch.cli.plugin_read import Leader, Reading
-from conch.cli.plugin_top import Holder, pool_use
-from conch.provisioning.snapshot import Images
-from conch.reconcile.gather import Gatherer
-from conch.reconcile.settings import Settings
-from conch.reconcile.store import Store
-
-NOW = 1_700_000_000.0  # 2023-11-14T22:13:20Z
-SINCE = "2023-11-14T22:11:20Z"
-GPU = "nvidia.com/gpu"
-ALIVE = Leader("conch-1", 1.0)
-
-Object = dict[str, Any]
-
-
-def meta(name: str, namespace: str | None = "vision", **more: Any) -> Object:
-    where = {"namespace": namespace} if namespace else {}
-    rest = {"uid": f"uid-{name}", "resourceVersion": "1", "creationTimestamp": SINCE}
-    return {"name": name, **where, **rest, **more}
-
-
-def condition(kind: str, status: str, reason: str, message: str = "words") -> Object:
-    return {
-        "type": kind,
-        "status": status,
-        "reason": reason,
-        "message": message,
-        "lastTransitionTime": SINCE,
-    }
-
-
-def service(*conditions: Object, generation: int = 1, **status: Any) -> Object:
-    return {
-        "kind": "ModelService",
-        "metadata": meta("digits", generation=generation),
-        "spec": {"model": {"name": "digits"}, "scaling": {"minReplicas": 1, "maxReplicas": 3}},
-        "status": {"observedGeneration": 1, "conditions": list(conditions), **status},
-    }
-
-
-def node(name: str, *, gpus: int = 4) -> Object:
-    return {
-        "kind": "Node",
-        "metadata": meta(name, None, labels={"pool": "a"}),
-        "status": {
-            "allocatable": {GPU: str(gpus), "cpu": "8", "memory": "8Gi", "pods": "110"},
-            "conditions": [{"type": "Ready", "status": "True"}],
-        },
-    }
-
-
-def pod(
-    name: str, node_name: str, *, gpus: int, namespace: str = "vision", **labels: str
-) -> Object:
-    asked = {"resources": {"limits": {GPU: str(gpus)}}}
-    return {
-        "kind": "Pod",
-        "metadata": meta(name, namespace, labels=labels),
-        "spec": {"nodeName": node_name, "containers": [{"name": "c", **asked}]},
-        "status": {"phase": "Running"},
-    }
-
-
-POOL: Object = {
-    "kind": "GPUPool",
-    "metadata": meta("a100", None),
-    "spec": {"accelerator": "NVIDIA-A100", "nodeSelector": {"pool": "a"}},
-}
-
-
-def reading(*objects: Object, leader: Leader | None = ALIVE) -> Reading:
-    store = Store()
-    for body in objects:
-        store.put(body["kind"], body)
-    settings = Settings(images=Images(triton="t", conch="c"))
-    return Reading(store, Gatherer(store, settings).gather(), leader)
+from conch.cli.plugin_read import Leader
+from tests.unit.cli.objects import ALIVE, NOW, POOL, Object, condition, meta, node, reading, service
 
 
 def explained(body: Object, *others: Object, leader: Leader | None = ALIVE) -> Explanation:
@@ -141,26 +66,6 @@ def test_no_living_operator_is_told_first(leader: Leader | None) -> None:
     todo = explained(body, leader=leader).todo
     assert todo[0] == NOT_RUNNING
     assert len(todo) == 2
-
-
-def test_top_counts_who_holds_what() -> None:
-    ours = {"app.kubernetes.io/managed-by": "conch", "conch.dev/service": "digits"}
-    (use,) = pool_use(
-        reading(
-            POOL,
-            node("n1"),
-            node("n2"),
-            pod("p1", "n1", gpus=1, **ours),
-            pod("p2", "n2", gpus=1, **ours),
-            pod("train", "n1", gpus=3, namespace="lab"),
-            pod("web", "n1", gpus=0, namespace="lab"),
-        )
-    )
-    assert (use.nodes, use.ready_nodes, use.gpus, use.used, use.free) == (2, 2, 8, 5, 3)
-    assert use.holders == (
-        Holder("pods of lab", service=False, pods=1, gpus=3),
-        Holder("vision/digits", service=True, pods=2, gpus=2),
-    )
 
 
 def test_text_fits_a_terminal_of_80_columns() -> None:

@@ -56,7 +56,8 @@ def test_commands_exist(page: Path) -> None:
     text = page.read_text()
     made = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert set(MAKE.findall(text)) - made == set()
-    known = {c.name for c in plugin_command.app.registered_commands}
+    app = plugin_command.app
+    known = {c.name for c in (*app.registered_commands, *app.registered_groups)}
     assert set(PLUGIN.findall(text)) - known == set()
 
 
