@@ -5,6 +5,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from conch.api.pool import SharingMode
 from conch.clients.cluster import Cluster, ClusterError, Object
 from conch.provisioning.snapshot import Images
 from conch.reconcile import views
@@ -21,6 +22,10 @@ ALIVE_S = 30.0
 
 _NAMESPACED = ("ModelService", "Model", "ReplicaSet", "Service", "ControllerRevision")
 _CLUSTER = ("ClusterModel", "GPUPool", "Node", "Tenant")
+_DEVICES = ("ResourceSlice", "ResourceClaim")
+"""Read only where a pool is about devices of DRA."""
+_LATE = ("Tenant", *_DEVICES)
+"""Kinds that a cluster may lack which serves all the others."""
 
 
 @dataclass(frozen=True)
@@ -69,14 +74,17 @@ async def read(cluster: Cluster, namespace: str | None, now: float) -> Reading:
     )
     for kind, items in zip((*_NAMESPACED, *_CLUSTER), lists, strict=True):
         _keep(store, kind, items)
+    if any(_is_dra(pool) for pool in store.all("GPUPool")):
+        for kind in _DEVICES:
+            _keep(store, kind, await _may(cluster, kind, None, notes))
     pods = await _may(cluster, "Pod", None, notes)
     if not pods and namespace is not None:
         pods = await cluster.list("Pod", namespace=namespace)
     _keep(store, "Pod", pods)
     leases: list[str] = []
     leader = await leader_of(cluster, now, leases)
-    # Which images and directories the installation allows is its own matter, not this command's.
-    settings = Settings(images=Images(triton="", conch=""), file_prefixes=("/",))
+    # What the installation allows and adds is its own matter, not this command's.
+    settings = Settings(images=Images(triton="", conch=""), file_prefixes=("/",), dra=True)
     return Reading(
         store=store,
         fleet=Gatherer(store, settings).gather(),
@@ -86,6 +94,10 @@ async def read(cluster: Cluster, namespace: str | None, now: float) -> Reading:
         tenants_known=not any("Tenant" in note for note in notes),
         notes=tuple(notes),
     )
+
+
+def _is_dra(pool: Object) -> bool:
+    return bool((pool["spec"].get("sharing") or {}).get("mode") == SharingMode.DRA)
 
 
 def _keep(store: Store, kind: str, items: Sequence[Object]) -> None:
@@ -100,8 +112,9 @@ async def _may(
     try:
         return await cluster.list(kind, namespace=namespace)
     except ClusterError as error:
-        if error.status == _UNKNOWN and kind == "Tenant":
-            notes.append("the cluster does not know Tenants: apply crds/ of this version")
+        if error.status == _UNKNOWN and kind in _LATE:
+            hint = ": apply crds/ of this version" if kind == "Tenant" else ""
+            notes.append(f"the cluster does not know {kind}s{hint}")
             return []
         if error.status != FORBIDDEN:
             raise

@@ -81,7 +81,7 @@ def _holders(pods: Iterable[Object], pool: Pool, whose: Owners) -> list[Holder]:
     found: dict[tuple[str, str, bool], list[int]] = {}
     for pod in pods:
         devices = round(views.requests_of(pod).get(pool.spec.resource_name, 0.0))
-        if devices:
+        if pool.gpus_of(devices):
             found.setdefault(_owner(pod), []).append(devices)
     holders = []
     for (namespace, name, ours), devices_each in found.items():

@@ -53,6 +53,11 @@ def test_parts_of_gpus_count_as_parts() -> None:
     assert found.free_cost_per_hour == 1.875
 
 
+def test_a_pool_without_gpus_has_none_to_hold() -> None:
+    found = use({**PRICED, "spec": {**PRICED["spec"], "sharing": {"mode": "CPU"}}})
+    assert (found.nodes, found.gpus, found.used, found.holders) == (2, 0, 0, ())
+
+
 def test_the_table_names_tenants_and_prices() -> None:
     out = Console(file=io.StringIO(), width=100)
     top_view.show_gpus(out, (use(PRICED),))
