@@ -121,11 +121,11 @@ class VariantResources(KubeModel):
     """What one replica needs."""
 
     gpus: Annotated[int, Field(ge=0, le=64)] = 1
-    """GPUs that one replica takes, whole devices of the pool's resourceName"""
+    """devices of the pool that one replica takes: GPUs, or parts of them where the pool divides them; none in a pool without GPUs"""
     memory: Quantity | None = None
-    """memory of Triton's container; unset: perGPU.memory of the pool for each GPU"""
+    """memory of Triton's container; unset: perGPU.memory of the pool for each device"""
     cpu: Quantity | None = None
-    """cores of Triton's container; unset: perGPU.cpu of the pool for each GPU"""
+    """cores of Triton's container; unset: perGPU.cpu of the pool for each device"""
 
 
 class Profile(KubeModel):

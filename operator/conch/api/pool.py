@@ -19,12 +19,12 @@ def device_key(driver: str) -> str:
 
 
 class PerGPU(KubeModel):
-    """The share of a node that comes with each of its GPUs."""
+    """The share of a node that comes with each device; where there is none, with each replica."""
 
     cpu: Quantity | None = None
-    """cores that a replica gets for each GPU, where its variant says nothing"""
+    """cores that a replica gets for each device, where its variant says nothing"""
     memory: Quantity | None = None
-    """bytes that a replica gets for each GPU, where its variant says nothing"""
+    """bytes that a replica gets for each device, where its variant says nothing"""
 
 
 class SharingMode(StrEnum):

@@ -3,8 +3,8 @@
 import gc
 import os
 import sys
-from collections.abc import Iterable
-from typing import Annotated
+from collections.abc import Callable, Iterable
+from typing import Annotated, TypeVar
 
 import typer
 
@@ -21,6 +21,8 @@ app = typer.Typer(
 )
 app.command("digest")(digest_command)
 app.command("cache")(cache_command)
+
+T = TypeVar("T")
 
 TRITON_IMAGE = "nvcr.io/nvidia/tritonserver:24.10-py3"
 CONCH_IMAGE = f"ghcr.io/conch-dev/conch:{__version__}"
@@ -95,6 +97,16 @@ def run_command(
             "downloaded at each start"
         ),
     ] = None,
+    dra: Annotated[
+        bool, typer.Option("--dra", help="let GPUPools be of mode DRA, and read ResourceSlices")
+    ] = False,
+    beside: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="mark model pods for another controller: kueue[=QUEUE], kai[=QUEUE], "
+            "karpenter=DURATION, priority-classes, cluster-autoscaler or descheduler; repeatable"
+        ),
+    ] = None,
     health_address: Annotated[
         str | None, typer.Option(help="of the liveness probe, such as http://0.0.0.0:8080/healthz")
     ] = None,
@@ -111,6 +123,7 @@ def run_command(
     import uuid  # noqa: PLC0415
 
     from conch.handlers import process  # noqa: PLC0415
+    from conch.provisioning.coexistence import coexistence  # noqa: PLC0415
     from conch.provisioning.snapshot import Images  # noqa: PLC0415
     from conch.reconcile.settings import Settings  # noqa: PLC0415
 
@@ -137,6 +150,8 @@ def run_command(
         file_prefixes=tuple(file_source_prefix or ()),
         endpoints=variables(source_endpoint or ()),
         cache_path=cache_path,
+        dra=dra,
+        others=_told(coexistence, beside or ()),
     )
     _collect_seldom()
     endpoints = process.Endpoints(health=health_address, metrics_port=metrics_port)
@@ -152,6 +167,14 @@ def _collect_seldom() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
+
+
+def _told(read: Callable[[Iterable[str]], T], words: Iterable[str]) -> T:
+    """Return what words of the command line say. Raises typer.BadParameter where they say nothing."""
+    try:
+        return read(words)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 def variables(texts: Iterable[str]) -> dict[str, str]:

@@ -27,7 +27,7 @@ from conch.cli.plugin_read import FORBIDDEN, leader_of
 from conch.cli.plugin_target import PluginError, service_of
 from conch.clients.clock import Clock, iso
 from conch.clients.cluster import MERGE_PATCH, STRATEGIC_PATCH, Cluster, ClusterError, Object
-from conch.clients.resources import CHILDREN
+from conch.clients.resources import CHILDREN, CLAIM_TEMPLATE
 from conch.provisioning.metadata import LABEL_NAMESPACE, bounded
 from conch.reconcile import views
 
@@ -42,6 +42,7 @@ SILENCE_S = 5.0
 """No operator is taken to run where none answers for so long and no lease is kept."""
 _POLL_S = 0.2
 _TRIES = 5
+_ABSENT = 404
 _CONFLICT = 409
 
 
@@ -71,6 +72,7 @@ class Detaching:
         await self._pause(service)
         await self._await_operator()
         changes = [await self._let_go(service, kind) for kind in (*CHILDREN, "Pod")]
+        changes.append(await self._claims(service))
         changes.append(await self._volumes())
         await self._annotate({ANNOTATION_DETACHED: iso(self.clock.wall())})
         return [change for some in changes for change in some]
@@ -111,6 +113,21 @@ class Detaching:
         found = await self.cluster.list(kind, selector=selector, namespace=self.namespace)
         uid = service["metadata"]["uid"]
         return [await self._free(body, uid) for body in found if _ours(body, uid)]
+
+    async def _claims(self, service: Object) -> list[Change]:
+        """Let go what pods have their devices from, where the cluster and its rights know of any."""
+        try:
+            return await self._let_go(service, CLAIM_TEMPLATE)
+        except ClusterError as error:
+            if error.status not in (FORBIDDEN, _ABSENT):
+                raise
+            if error.status == FORBIDDEN:
+                self.say(
+                    f"note: you may not change {CLAIM_TEMPLATE}s; where the service runs in a pool "
+                    "of mode DRA, take the owner reference off those with "
+                    f"{LABEL_SERVICE}={bounded(self.name)}"
+                )
+            return []
 
     async def _volumes(self) -> list[Change]:
         """Let the PersistentVolumes of file:// sources go; the operator deletes orphans of its own."""

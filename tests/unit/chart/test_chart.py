@@ -2,6 +2,7 @@
 
 import functools
 import subprocess
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ from typer.testing import CliRunner
 from conch import __version__
 from conch.api.crd import KINDS
 from conch.cli.main import CONCH_IMAGE, TRITON_IMAGE, app
-from conch.clients.resources import CHILDREN, RESOURCES
+from conch.clients.resources import CHILDREN, OF_DRA, RESOURCES
 from conch.handlers.watches import WATCHED
 from conch.metrics import rules as recording
+from conch.provisioning.coexistence import PRIORITY_CLASSES, Coexistence, coexistence
 from e2e.cluster.artifacts import ensure_binaries
 from e2e.cluster.progress import terminal_reporter
 
@@ -93,6 +95,15 @@ EVERYTHING = (
     "triton.env.LD_PRELOAD=/opt/lib.so",
     "topologySpreadConstraints[0].maxSkew=1",
     "serviceAccount.annotations.role=r",
+    "dra.enabled=true",
+    "coexistence.kueue.enabled=true",
+    "coexistence.kai.enabled=true",
+    "coexistence.kai.queue=shared",
+    "coexistence.priorityClasses.enabled=true",
+    "coexistence.karpenter.enabled=true",
+    "coexistence.karpenter.duration=1h30m",
+    "coexistence.clusterAutoscaler.enabled=true",
+    "coexistence.descheduler.enabled=true",
 )
 
 
@@ -105,7 +116,7 @@ def test_lint_finds_nothing(helm: Path, settings: tuple[str, ...]) -> None:
 
 
 def test_every_object_names_release_and_namespace(helm: Path) -> None:
-    cluster_wide = {"ClusterRole", "ClusterRoleBinding"}
+    cluster_wide = {"ClusterRole", "ClusterRoleBinding", "PriorityClass"}
     for (kind, _), body in rendered(helm, *EVERYTHING).items():
         assert body["metadata"]["labels"]["app.kubernetes.io/instance"] == "conch"
         wanted = None if kind in cluster_wide else NAMESPACE
@@ -271,6 +282,50 @@ def test_volumes_are_touched_only_where_file_sources_are_allowed(helm: Path) -> 
     assert allowed(with_files, "PersistentVolume") >= {"list", "watch", "create", "patch", "delete"}
 
 
+def test_devices_of_dra_are_read_only_where_that_is_asked_for(helm: Path) -> None:
+    plain, asked = rendered(helm), rendered(helm, "dra.enabled=true")
+    assert "--dra" in arguments(asked)
+    assert "--dra" not in arguments(plain)
+    for kind in OF_DRA:
+        assert allowed(plain, kind) == set()
+        assert allowed(asked, kind) >= {"get", "list", "watch"}
+    assert allowed(asked, "ResourceClaimTemplate") >= {"create", "patch", "delete"}
+    assert allowed(asked, "ResourceClaim") == {"get", "list", "watch"}
+
+
+def test_pods_are_marked_for_those_who_are_there_and_for_nobody_else(helm: Path) -> None:
+    told = [a for a in arguments(rendered(helm, *EVERYTHING)) if a.startswith("--beside")]
+    assert told == [
+        "--beside=kueue",
+        "--beside=kai=shared",
+        "--beside=priority-classes",
+        "--beside=karpenter=1h30m",
+        "--beside=cluster-autoscaler",
+        "--beside=descheduler",
+    ]
+    said = coexistence(a.partition("=")[2] for a in told)
+    off = Coexistence()
+    assert not [
+        f.name
+        for f in fields(said)
+        if f.name != "kueue_queue" and getattr(said, f.name) == getattr(off, f.name)
+    ]
+    plain = rendered(helm)
+    assert not [a for a in arguments(plain) if a.startswith("--beside")]
+    assert not [kind for kind, _ in plain if kind == "PriorityClass"]
+
+
+def test_priority_classes_preempt_nobody_and_outlive_the_chart(helm: Path) -> None:
+    on = ("coexistence.priorityClasses.enabled=true", "coexistence.priorityClasses.high=5")
+    found = {n: o for (kind, n), o in rendered(helm, *on).items() if kind == "PriorityClass"}
+    assert {name: o["value"] for name, o in found.items()} == dict(
+        zip(PRIORITY_CLASSES, (-1000, 0, 5), strict=True)
+    )
+    for body in found.values():
+        assert body["preemptionPolicy"] == "Never"
+        assert body["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
+
+
 def cache_pod(objects: dict[tuple[str, str], Object]) -> Object:
     spec = objects["DaemonSet", "conch-cache"]["spec"]["template"]["spec"]
     assert isinstance(spec, dict)
@@ -391,6 +446,11 @@ REFUSED = [
     ("triton.env=A=b", "at '/triton/env': got string, want object"),
     ("image.digest=abc", "at '/image/digest': 'abc' does not match"),
     ("serviceAccount.create=false", "Give serviceAccount.name"),
+    (
+        "coexistence.karpenter.duration=soon",
+        "at '/coexistence/karpenter/duration': 'soon' does not",
+    ),
+    ("coexistence.kueue.queue=A B", "at '/coexistence/kueue/queue': 'A B' does not match"),
 ]
 
 
