@@ -8,12 +8,15 @@ shrink  drain the chosen pod; with the template gated, delete it by UID; once it
         replacement is there, lower replicas, which takes exactly that one; ungate.
 """
 
+import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from conch.decisions import placement, rollout
 from conch.decisions.fleet import Pod, Pool, ReplicaSet, Service, Shape
 from conch.decisions.placement import Ledger
+from conch.decisions.shares import Grant
 
 DRAIN_SETTLE_S = 3.0
 """Between the traffic label's removal and the deletion: kube-proxy on every node has dropped the
@@ -70,6 +73,7 @@ class _Pass:
     shapes: Mapping[str, Shape]
     ledger: Ledger
     now: float
+    grant: Grant | None = None
     admissions: list[Admission] = field(default_factory=list)
     drains: list[Pod] = field(default_factory=list)
     restores: list[Pod] = field(default_factory=list)
@@ -78,6 +82,10 @@ class _Pass:
     mispinned: set[str] = field(default_factory=set)
     sets: list[SetPlan] = field(default_factory=list)
     waits: list[float] = field(default_factory=list)
+
+    def most(self, pool: str) -> float:
+        """Return how many replicas the service may have in a pool."""
+        return math.inf if self.grant is None else self.grant.replicas.get(pool, 0)
 
 
 def plan(
@@ -88,16 +96,18 @@ def plan(
     shapes: Mapping[str, Shape],
     ledger: Ledger,
     now: float,
+    grant: Grant | None = None,
 ) -> Plan:
     """Return the next step towards ``wanted`` replicas of the service.
 
     ``pools`` in order of preference; ``shapes`` by pool name. Bookings go into ``ledger``, so that
-    services planned later see what is left. ``now`` is in seconds since the epoch.
+    services planned later see what is left. ``now`` is in seconds since the epoch. ``grant`` is what
+    the service may have of each pool, and the pods that others get the place of; None is no bound.
     """
     revision = service.revision or service.serving_revision
     if revision is None:
         return Plan()
-    run = _Pass(_in_order(service), revision, pools, shapes, ledger, now)
+    run = _Pass(_in_order(service), revision, pools, shapes, ledger, now, grant)
     held = _placed(run)
     targets, shortage = _targets(run, wanted, held)
     targets |= _elsewhere(run, wanted, targets)
@@ -205,8 +215,18 @@ def _place(run: _Pass, pool: Pool) -> _Held:
     current = _set_of(run, run.revision, pool.name)
     replicas = current.replicas if current else 0
     waiting = [p for p in live if p.gated or p.lost or p.node is None]
-    homeless = [p for p in waiting if not _find_node(run, p, pool)]
-    unborn = sum(not _book(run, pool) for _ in range(max(0, replicas - len(live))))
+    # Those that are admitted already come first to what the service may have here.
+    waiting.sort(key=lambda p: p.gated)
+    left = run.most(pool.name) - (len(live) - len(waiting))
+    homeless = []
+    for pod in waiting:
+        if (pod.gated and left <= 0) or not _find_node(run, pod, pool):
+            homeless.append(pod)
+        else:
+            left -= 1
+    unborn = 0
+    for n in range(max(0, replicas - len(live))):
+        unborn += n >= left or not _book(run, pool)
     demanded = sum(not p.gated for p in homeless)
     if current and not current.gated:
         demanded += unborn
@@ -264,10 +284,10 @@ def _targets(run: _Pass, wanted: int, held: Mapping[str, _Held]) -> tuple[dict[s
     What is held stays where it is; growth goes to the preferred pool with room. A replica that is
     stuck stays only where no pool has room for it: it is never demanded anew.
     """
-    targets = {name: h.placed for name, h in held.items()}
+    targets = {name: min(h.placed, _whole(run.most(name))) for name, h in held.items()}
     missing = wanted - sum(targets.values())
     for pool in run.pools:
-        while missing > 0 and _book(run, pool):
+        while missing > 0 and targets[pool.name] < run.most(pool.name) and _book(run, pool):
             targets[pool.name] += 1
             missing -= 1
     shortage = max(0, missing)
@@ -278,6 +298,10 @@ def _targets(run: _Pass, wanted: int, held: Mapping[str, _Held]) -> tuple[dict[s
     for name in _cut(run, targets)[: max(0, -missing)]:
         targets[name] -= 1
     return targets, shortage
+
+
+def _whole(most: float) -> int:
+    return sys.maxsize if most == math.inf else int(most)
 
 
 def _cut(run: _Pass, targets: Mapping[str, int]) -> list[str]:
@@ -364,14 +388,16 @@ def _settled(current: ReplicaSet, live: Sequence[Pod]) -> bool:
 def _victims(run: _Pass, live: Sequence[Pod], count: int) -> tuple[Pod, ...]:
     """Return the pods to give up.
 
-    Gated ones first, those without a place before the others, then those that drain already, then
-    the newest that still starts, then the newest that serves.
+    Gated ones first, those without a place before the others, then those whose place others get,
+    then those that drain already, then the newest that still starts, then the newest that serves.
     """
     admitted = {a.pod.uid for a in run.admissions}
+    given_up = run.grant.given_up if run.grant else frozenset()
 
-    def rank(pod: Pod) -> tuple[bool, bool, bool, int, float, str]:
-        waits = pod.node is None
-        return (not pod.gated, pod.uid in admitted, not waits, _worth(pod), -pod.created, pod.name)
+    def rank(pod: Pod) -> tuple[bool, bool, bool, bool, int, float, str]:
+        stays = pod.uid not in given_up
+        waits, place = pod.node is None, pod.uid in admitted
+        return (not pod.gated, place, stays, not waits, _worth(pod), -pod.created, pod.name)
 
     return tuple(sorted(live, key=rank)[: max(0, count)])
 
