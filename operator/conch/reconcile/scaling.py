@@ -130,7 +130,7 @@ def _pool_load(
     return PoolLoad(
         pool=pool.name,
         accelerator=pool.spec.accelerator,
-        speed=pool.spec.relative_speed,
+        speed=pool.device_speed,
         ready=ready,
         starting=max(0, replicas - ready - leaving),
         room=placement.room(pool, shape, ledger, most=facts.spec.scaling.most) if shape else 0,
