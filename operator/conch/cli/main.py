@@ -107,6 +107,10 @@ def run_command(
             "karpenter=DURATION, priority-classes, cluster-autoscaler or descheduler; repeatable"
         ),
     ] = None,
+    usage_half_life: Annotated[
+        float,
+        typer.Option(min=1, help="seconds after which what a tenant held counts half against it"),
+    ] = 43200.0,
     health_address: Annotated[
         str | None, typer.Option(help="of the liveness probe, such as http://0.0.0.0:8080/healthz")
     ] = None,
@@ -150,6 +154,7 @@ def run_command(
         file_prefixes=tuple(file_source_prefix or ()),
         endpoints=variables(source_endpoint or ()),
         cache_path=cache_path,
+        usage_half_life=usage_half_life,
         dra=dra,
         others=_told(coexistence, beside or ()),
     )

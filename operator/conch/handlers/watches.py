@@ -20,6 +20,7 @@ WATCHED = (
     "Model",
     "ClusterModel",
     "GPUPool",
+    "Tenant",
     "Node",
     "Pod",
     "ReplicaSet",

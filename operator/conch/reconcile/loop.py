@@ -3,40 +3,36 @@
 import asyncio
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import Any
 
-from conch.api.names import ANNOTATION_PAUSED, LABEL_MANAGED_BY, LABEL_SERVICE, MANAGED_BY
+from conch.api.names import LABEL_MANAGED_BY, LABEL_SERVICE, MANAGED_BY
 from conch.api.signals import Key, Signals
 from conch.clients.clock import Clock, iso
 from conch.clients.cluster import Cluster, ClusterError
 from conch.clients.events import Recorder
 from conch.clients.fence import NotLeaderError
-from conch.decisions import replicas
 from conch.decisions.fleet import ServiceKey
-from conch.decisions.placement import Ledger
-from conch.decisions.scaling import ScalingDecision, ScalingState, ServiceLoad, decide
-from conch.decisions.scaling.account import Decided, account
+from conch.decisions.scaling.account import account
 from conch.provisioning.metadata import LABEL_NAMESPACE
 from conch.reconcile import status as statuses
 from conch.reconcile.carrier import Carrier
+from conch.reconcile.deciding import Decider
 from conch.reconcile.execute import Executor
 from conch.reconcile.exposition import Exposition
+from conch.reconcile.fair import Sharing
 from conch.reconcile.gather import (
     FleetFacts,
     Gatherer,
-    ServiceFacts,
     child_key,
-    unknown_pools,
 )
 from conch.reconcile.node_cache import NodeCaches, is_cache_volume
 from conch.reconcile.profiles import Profiles
 from conch.reconcile.recall import Recall
 from conch.reconcile.resolve import Fault
 from conch.reconcile.resting import Resting
-from conch.reconcile.scaling import Measurement, load_of
+from conch.reconcile.scaling import Measurement
 from conch.reconcile.settings import Settings
-from conch.reconcile.status import Outcome
 from conch.reconcile.store import Store, leaving
 from conch.reconcile.telling import Teller
 from conch.reconcile.writer import Writer
@@ -64,10 +60,6 @@ class Reconciler:
     ticks: int = 0
     _took: float = 0.0
     """Seconds of the last tick."""
-    _scaling: dict[ServiceKey, ScalingState] = field(default_factory=dict)
-
-    _decided: dict[ServiceKey, Decided] = field(default_factory=dict)
-    """What was decided last, from what, and when; read by other threads, so only replaced."""
 
     def __post_init__(self) -> None:
         """Build the parts."""
@@ -87,12 +79,21 @@ class Reconciler:
         self._gatherer = Gatherer(self.store, self.settings)
         self._profiles = Profiles(self.store)
         self._resting = Resting(self.settings.tick_seconds)
-        self._measurement = Measurement({})
-        self._measured_at = 0.0
+        self._sharing = Sharing(
+            self.store, self.settings.lease_namespace, self.settings.usage_half_life
+        )
+        self._decider = Decider(
+            clock=self.clock,
+            carrier=self._carrier,
+            profiles=self._profiles,
+            recall=self.recall,
+            resting=self._resting,
+            sharing=self._sharing,
+        )
         self._wake = asyncio.Event()
         self._others: asyncio.Task[None] | None = None
         self._others_again = False
-        self._pools_told = 0.0
+        self._pools_told = self._tenants_told = 0.0
 
     def wake(self) -> None:
         """Ask for a tick soon: something changed."""
@@ -106,15 +107,12 @@ class Reconciler:
 
     def measured(self, signals: Mapping[Key, Signals], *, fault: str | None) -> None:
         """Take over what metrics say now, and why they say nothing."""
-        if fault != self._measurement.fault:
-            logger.warning("metrics: %s", fault or "back again")
-        self._measurement = Measurement(signals, fault=fault)
-        self._measured_at = self.clock.monotonic()
+        self._decider.measured(Measurement(signals, fault=fault), self.clock.monotonic())
         self.wake()
 
     def account(self, namespace: str, name: str) -> dict[str, Any] | None:
         """Return what a service's number of replicas comes from; any thread may ask."""
-        found = self._decided.get(ServiceKey(namespace, name))
+        found = self._decider.decided.get(ServiceKey(namespace, name))
         return None if found is None else account(found, self.clock.monotonic() - found.at)
 
     async def run(self) -> None:
@@ -161,91 +159,20 @@ class Reconciler:
         with self.exposition.ticks.time():
             fleet = self._gatherer.gather()
             self._profiles.observe(fleet.services)
-            outcomes = self._decide(fleet, now)
+            outcomes = self._decider.decide(fleet, now)
             for outcome in outcomes:
                 busy = self._carrier.carry(outcome, now)
-                self._resting.note(outcome, self._measured_at, started, busy=busy)
+                self._resting.note(outcome, self._decider.measured_at, started, busy=busy)
             self._carrier.begin()
         self._tell_others_soon(fleet, now)
         self._forget(fleet)
-        self.exposition.show(self._carrier.figures(), fleet.pools, dict(self._decided))
+        self.exposition.show(self._carrier.figures(), fleet.pools, dict(self._decider.decided))
         self.ticks += 1
         self._took = self.clock.monotonic() - started
         waits = [o.plan.wake_after for o in outcomes if o.plan.wake_after is not None]
         retry = self._carrier.seconds_to_retry()
         waits += [] if retry is None else [retry]
         return max(0.05, min([self.settings.tick_seconds, *waits]))
-
-    def _decide(self, fleet: FleetFacts, now: float) -> list[Outcome]:
-        """Plan each service, the most urgent first: earlier ones book what later ones can't have.
-
-        Among equals the older one comes first, and one that has ReplicaSets already.
-        """
-        ledger = Ledger()
-        services = [self._as_under_way(facts) for facts in fleet.services]
-        for facts in services:
-            replicas.book_admitted(facts.service, facts.pools, facts.shapes, ledger)
-        urgent_first = sorted(services, key=_urgency)
-        return [self._guarded(facts, fleet, ledger, now) for facts in urgent_first]
-
-    def _as_under_way(self, facts: ServiceFacts) -> ServiceFacts:
-        """Return a service as it will be once the admissions that are under way are written."""
-        outcome = self._carrier.under_way(facts.key)
-        if outcome is None or not outcome.plan.admissions:
-            return facts
-        nodes = {a.pod.uid: a.node for a in outcome.plan.admissions}
-        pods = tuple(
-            replace(p, gated=False, pinned=nodes[p.uid]) if p.gated and p.uid in nodes else p
-            for p in facts.service.pods
-        )
-        return replace(facts, service=replace(facts.service, pods=pods))
-
-    def _guarded(
-        self, facts: ServiceFacts, fleet: FleetFacts, ledger: Ledger, now: float
-    ) -> Outcome:
-        """Decide on one service; a defect stops this service's changes only, and says so on it."""
-        try:
-            known = self._resting.outcome(facts, self._measured_at, self.clock.monotonic())
-            return known or self._outcome(facts, fleet, ledger, now)
-        except Exception as error:
-            logger.exception("%s: not decided on", facts.key)
-            still = replicas.Plan(serving_revision=facts.service.serving_revision)
-            return Outcome(facts, still, None, None, error=f"a defect of Conch: {error!r}")
-
-    def _outcome(
-        self, facts: ServiceFacts, fleet: FleetFacts, ledger: Ledger, now: float
-    ) -> Outcome:
-        error = self._carrier.trouble(facts)
-        if _paused(facts.body) or not facts.shapes:
-            missing = unknown_pools(facts, fleet) if not facts.pools else None
-            still = replicas.Plan(serving_revision=facts.service.serving_revision)
-            paused = _paused(facts.body)
-            return Outcome(facts, still, None, missing, error=error, paused=paused)
-        # Looked at once: between two looks one scrape would grow younger, and pass for another.
-        moment = self.clock.monotonic()
-        load = load_of(
-            facts,
-            replace(self._measurement, age=moment - self._measured_at),
-            ledger,
-            now=now,
-            load_seconds=self._profiles.load_seconds(facts),
-        )
-        state = self._scaling.get(facts.key) or self._profiles.initial(facts)
-        state = self.recall.state(facts, load, state)
-        decision = decide(load, state, moment)
-        self._scaling[facts.key] = decision.state
-        self._decided[facts.key] = Decided(load, decision, moment)
-        wanted = _wanted(load, decision)
-        plan = replicas.plan(
-            facts.service,
-            wanted,
-            pools=facts.pools,
-            shapes=facts.shapes,
-            ledger=ledger,
-            now=now,
-        )
-        missing = unknown_pools(facts, fleet)
-        return Outcome(facts, plan, decision, missing, error, wanted=wanted)
 
     def _tell_others_soon(self, fleet: FleetFacts, now: float) -> None:
         """Begin to tell of all but services; where that is under way, another tick follows it."""
@@ -260,11 +187,14 @@ class Reconciler:
         """Write the statuses of pools, models and unreadable services, and sweep volumes."""
         try:
             await self._tell_pools(fleet, now)
+            await self._tell_tenants(fleet, now)
             for name, fault in fleet.pool_faults.items():
                 await self._broken("GPUPool", self.store.get("GPUPool", name), fault, now)
             for service, fault in fleet.broken:
                 await self._broken("ModelService", service, fault, now)
-            for model, wish in self._profiles.statuses(fleet.services, self._scaling, iso(now)):
+            for model, wish in self._profiles.statuses(
+                fleet.services, self._decider.states, iso(now)
+            ):
                 await self._writer.status(model["kind"], model, wish)
             await self._sweep_volumes()
             await self._caches.sweep(s for f in fleet.services for s in f.snapshots.values())
@@ -289,6 +219,19 @@ class Reconciler:
                 overlap = fleet.overlaps.get(pool.name)
                 wish = statuses.pool_status(body, pool, iso(now), overlap=overlap)
                 await self._writer.status("GPUPool", body, wish)
+
+    async def _tell_tenants(self, fleet: FleetFacts, now: float) -> None:
+        """Write the statuses of tenants; while services change, no more often than pools'."""
+        if self._carrier.busy and now - self._tenants_told < self.settings.tick_seconds:
+            return
+        self._tenants_told = now
+        for tenant, fault in self._sharing.broken:
+            await self._broken("Tenant", tenant, fault, now)
+        told, others = self._sharing.statuses(fleet.pools, now)
+        for tenant, status in told:
+            await self._writer.status("Tenant", tenant, status)
+        if others is not None:
+            await self._writer.ensure(others)
 
     async def _broken(self, kind: str, body: Object | None, fault: Fault, now: float) -> None:
         if body is not None:
@@ -317,31 +260,6 @@ class Reconciler:
     def _forget(self, fleet: FleetFacts) -> None:
         """Drop what is remembered of services that are gone."""
         keys = {f.key for f in fleet.services}
-        for key in self._scaling.keys() - keys:
-            del self._scaling[key]
-        for key in self._decided.keys() - keys:
-            del self._decided[key]
+        self._decider.forget(keys)
         self._carrier.forget(keys)
         self._resting.forget(keys)
-
-
-def _urgency(facts: ServiceFacts) -> tuple[int, str, bool, ServiceKey]:
-    """Return what the services of one tick are ordered by, the first to be served first."""
-    created: str = facts.body["metadata"]["creationTimestamp"]
-    return -facts.spec.priority, created, not facts.service.sets, facts.key
-
-
-def _wanted(load: ServiceLoad, decision: ScalingDecision) -> int:
-    """Return the replicas to plan for: what can be had, and at least what the user insists on.
-
-    Only what the user insists on may be short of GPUs; a scaler's wish beyond them is no demand.
-    """
-    insisted = load.minimum if load.fixed is None else load.fixed
-    if load.kept is not None:
-        insisted = load.kept
-    return max(decision.replicas, min(decision.wished, insisted))
-
-
-def _paused(body: Object) -> bool:
-    annotations = body["metadata"].get("annotations") or {}
-    return bool(annotations.get(ANNOTATION_PAUSED) == "true")

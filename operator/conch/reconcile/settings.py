@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from conch.decisions.shares.usage import HALF_LIFE_S
 from conch.provisioning.coexistence import Coexistence
 from conch.provisioning.snapshot import Images
 
@@ -31,5 +32,7 @@ class Settings:
     """Whether pools may be of mode DRA: then its kinds are read, which takes their permissions."""
     others: Coexistence = field(default_factory=Coexistence)
     """Who else acts on pods here."""
+    usage_half_life: float = HALF_LIFE_S
+    """After which what a tenant held counts half."""
     concurrency: int = 16
     """Services whose writes are under way at once."""

@@ -11,6 +11,7 @@ from conch.api.service import ModelServiceStatus, PoolReplicas
 from conch.decisions.fleet import Pod, Pool
 from conch.decisions.replicas import Plan
 from conch.decisions.scaling import ScalingDecision
+from conch.decisions.shares import Grant
 from conch.provisioning.metadata import bounded
 from conch.provisioning.service import url
 from conch.reconcile.gather import ServiceFacts
@@ -19,6 +20,8 @@ from conch.reconcile.resolve import Fault, parsed
 
 Object = dict[str, Any]
 C = ConditionType
+_DRIFTING = (Reason.AWAITING_SHARE, Reason.LIMITED_BY_SHARE)
+"""Reasons whose numbers change with time alone."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,8 @@ class Outcome:
     paused: bool = False
     wanted: int | None = None
     """Replicas that were planned for; None where nothing could be decided."""
+    grant: Grant | None = None
+    """What the service may have; None where that was not asked."""
 
 
 def signature(outcome: Outcome) -> tuple[object, ...]:
@@ -44,7 +49,8 @@ def signature(outcome: Outcome) -> tuple[object, ...]:
     """
     s = outcome.scaling
     scaling = s and (s.replicas, s.wished, s.reason, s.active, None if s.active else s.message)
-    rest = (outcome.unplaceable, outcome.error, outcome.paused, outcome.wanted)
+    why = outcome.grant and outcome.grant.reason
+    rest = (outcome.unplaceable, outcome.error, outcome.paused, outcome.wanted, why)
     return (outcome.facts.versions, outcome.plan, scaling, *rest)
 
 
@@ -58,6 +64,8 @@ def substance(status: Object) -> Object:
 
 
 def _troubling(condition: Object) -> bool:
+    if condition["reason"] in _DRIFTING:
+        return False
     bad = "True" if condition["type"] in (C.RECONCILING, C.STALLED) else "False"
     return bool(condition["status"] == bad)
 
@@ -137,7 +145,7 @@ def service_wishes(outcome: Outcome) -> list[Wish]:
         _ready(outcome, failure),
         _admitted(outcome),
         _loaded(facts, mine, failure),
-        _scaling(outcome),
+        scaling_wish(outcome),
         _reconciling(outcome, mine),
         _stalled(outcome, failure),
     ]
@@ -179,13 +187,23 @@ def _placed(outcome: Outcome) -> Wish:
     if refusals:
         return Wish(C.ADMITTED, False, Reason.QUOTA_REFUSED, refusals[0])
     if plan.shortage:
-        more = "1 more replica fits" if plan.shortage == 1 else f"{plan.shortage} more replicas fit"
-        text = f"{more} nowhere: {'; '.join(plan.obstacles)}"
-        return Wish(C.ADMITTED, False, Reason.INSUFFICIENT_CAPACITY, text)
+        return _short(outcome)
     waiting = [p for p in facts.service.pods if p.gated and not p.deleting]
     if waiting and plan.obstacles:
         return Wish(C.ADMITTED, False, Reason.INSUFFICIENT_CAPACITY, "; ".join(plan.obstacles))
     return Wish(C.ADMITTED, True, Reason.PLACED, "every wanted replica has a place")
+
+
+def _short(outcome: Outcome) -> Wish:
+    """Return why replicas that are insisted on have no place."""
+    plan, grant = outcome.plan, outcome.grant
+    one = plan.shortage == 1
+    if grant is not None and grant.reason is not None:
+        lacks = "1 more replica" if one else f"{plan.shortage} more replicas"
+        return Wish(C.ADMITTED, False, grant.reason, f"{lacks} may not be had: {grant.message}")
+    more = "1 more replica fits" if one else f"{plan.shortage} more replicas fit"
+    text = f"{more} nowhere: {'; '.join(plan.obstacles)}"
+    return Wish(C.ADMITTED, False, Reason.INSUFFICIENT_CAPACITY, text)
 
 
 def _loaded(facts: ServiceFacts, mine: Sequence[Pod], failure: Failure | None) -> Wish:
@@ -198,12 +216,18 @@ def _loaded(facts: ServiceFacts, mine: Sequence[Pod], failure: Failure | None) -
     return Wish(C.LOADED, None, Reason.MODEL_LOADING, "no replica has loaded the model yet")
 
 
-def _scaling(outcome: Outcome) -> Wish:
+def scaling_wish(outcome: Outcome) -> Wish:
+    """Return what is told of a service's scaling."""
     if outcome.paused:
         return Wish(C.SCALING_ACTIVE, False, Reason.PAUSED, "conch.dev/paused is set")
     decision = outcome.scaling
     if decision is None:
         return Wish(C.SCALING_ACTIVE, None, Reason.NO_METRICS, "nothing to scale yet")
+    grant, wanted = outcome.grant, outcome.wanted
+    held_back = wanted is not None and wanted < decision.wished
+    if held_back and grant is not None and grant.reason is not None and decision.active:
+        text = f"{decision.wished} replicas are wished for, {wanted} may be had: {grant.message}"
+        return Wish(C.SCALING_ACTIVE, True, Reason.LIMITED_BY_SHARE, text)
     return Wish(C.SCALING_ACTIVE, decision.active, decision.reason, decision.message)
 
 

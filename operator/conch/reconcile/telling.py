@@ -88,7 +88,7 @@ class Teller:
             if before is not None and before != outcome.wanted:
                 reason = SCALED_UP if outcome.wanted > before else SCALED_DOWN
                 text = f"from {before} to {outcome.wanted} replicas"
-                message = f"{text}: {outcome.scaling.message}"
+                message = f"{text}: {statuses.scaling_wish(outcome).message}"
                 await self._recorder.record(body, "ModelService", reason=reason, message=message)
         for change in _transitions(body, status):
             await self._recorder.record(

@@ -4,7 +4,6 @@ from collections import Counter
 from typing import Any
 
 from conch.api.signals import Key, Signals
-from conch.decisions.placement import Ledger
 from conch.provisioning.snapshot import Images
 from conch.reconcile.loop import Reconciler
 from conch.reconcile.settings import Settings
@@ -50,7 +49,7 @@ def test_one_scrape_seen_by_many_ticks_is_one_sample() -> None:
     for scrapes in (1, 2):
         loop.measured({key: Signals(inferences=7.0, requests=7.0, pods_scraped=1)}, fault=None)
         for _ in range(5):
-            outcome = loop._outcome(facts, fleet, Ledger(), 1.8e9)
+            (outcome,) = loop._decider.decide(fleet, 1.8e9)
         assert outcome.scaling is not None
         samples = outcome.scaling.state.samples
         assert [s.rate for s in samples] == [7.0] * scrapes

@@ -1,0 +1,279 @@
+"""One tick's decisions: what each service needs, what it may have, and the next step towards it.
+
+In this order for the whole fleet, since tenants compete: scaling wishes, sharing grants, planning
+places. Nothing is written here.
+"""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from conch.api.names import ANNOTATION_PAUSED
+from conch.clients.clock import Clock
+from conch.decisions import placement, replicas
+from conch.decisions.fleet import ServiceKey
+from conch.decisions.placement import Ledger
+from conch.decisions.scaling import ScalingDecision, ScalingState, ServiceLoad, decide
+from conch.decisions.scaling.account import Decided
+from conch.decisions.scaling.fleet import rates
+from conch.decisions.shares import Grant
+from conch.reconcile.carrier import Carrier
+from conch.reconcile.fair import Sharing
+from conch.reconcile.gather import FleetFacts, ServiceFacts, unknown_pools
+from conch.reconcile.profiles import Profiles
+from conch.reconcile.recall import Recall
+from conch.reconcile.resting import Resting
+from conch.reconcile.scaling import Measurement, load_of
+from conch.reconcile.sharing import Wished, bound
+from conch.reconcile.status import Outcome
+
+logger = logging.getLogger(__name__)
+Object = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Proposal:
+    """A service after scaling: what it wishes for, or an outcome that no grant changes."""
+
+    facts: ServiceFacts
+    load: ServiceLoad | None = None
+    decision: ScalingDecision | None = None
+    known: Outcome | None = None
+    """What was decided before, where nothing changed since."""
+    final: Outcome | None = None
+
+    @property
+    def wished(self) -> int:
+        """Replicas that it wishes for."""
+        if self.known is not None and self.known.scaling is not None:
+            return self.known.scaling.wished
+        return self.decision.wished if self.decision is not None else 0
+
+
+class Decider:
+    """Decides for the fleet; keeps what scaling remembers between ticks."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        carrier: Carrier,
+        profiles: Profiles,
+        recall: Recall,
+        resting: Resting,
+        sharing: Sharing,
+    ) -> None:
+        self._clock = clock
+        self._carrier = carrier
+        self._profiles = profiles
+        self._recall = recall
+        self._resting = resting
+        self._sharing = sharing
+        self._measurement = Measurement({})
+        self.measured_at = 0.0
+        """When metrics last came, in monotonic seconds."""
+        self.states: dict[ServiceKey, ScalingState] = {}
+        self.decided: dict[ServiceKey, Decided] = {}
+        """What was decided last, from what, and when; read by other threads, so only replaced."""
+
+    def measured(self, measurement: Measurement, at: float) -> None:
+        """Take over what metrics say; ``at`` is now, in monotonic seconds."""
+        if measurement.fault != self._measurement.fault:
+            logger.warning("metrics: %s", measurement.fault or "back again")
+        self._measurement, self.measured_at = measurement, at
+
+    def decide(self, fleet: FleetFacts, now: float) -> list[Outcome]:
+        """Return an outcome for each service; ``now`` in seconds since the epoch."""
+        ledger = Ledger()
+        services = sorted((self._as_under_way(f) for f in fleet.services), key=_order)
+        for facts in services:
+            replicas.book_admitted(facts.service, facts.pools, facts.shapes, ledger)
+        proposals = [self._proposal(facts, fleet, ledger, now) for facts in services]
+        wishes = [self._wish(p) for p in proposals if p.facts.shapes]
+        grants = self._sharing.decide(wishes, fleet.pools, now).grants
+        return [self._planned(p, fleet, ledger, grants.get(p.facts.key), now) for p in proposals]
+
+    def forget(self, kept: set[ServiceKey]) -> None:
+        """Drop what is remembered of all services but these."""
+        for memory in (self.states, self.decided):
+            for key in memory.keys() - kept:
+                del memory[key]
+
+    def _as_under_way(self, facts: ServiceFacts) -> ServiceFacts:
+        """Return a service as it will be once the admissions that are under way are written."""
+        outcome = self._carrier.under_way(facts.key)
+        if outcome is None or not outcome.plan.admissions:
+            return facts
+        nodes = {a.pod.uid: a.node for a in outcome.plan.admissions}
+        pods = tuple(
+            replace(p, gated=False, pinned=nodes[p.uid]) if p.gated and p.uid in nodes else p
+            for p in facts.service.pods
+        )
+        return replace(facts, service=replace(facts.service, pods=pods))
+
+    def _proposal(
+        self, facts: ServiceFacts, fleet: FleetFacts, ledger: Ledger, now: float
+    ) -> _Proposal:
+        """Let scaling wish; a defect stops this service's changes only, and says so on it."""
+        try:
+            known = self._resting.outcome(facts, self.measured_at, self._clock.monotonic())
+            if known is not None:
+                return _Proposal(facts, known=known)
+            if _paused(facts.body) or not facts.shapes:
+                return _Proposal(facts, final=self._still(facts, fleet))
+            return self._scaled(facts, ledger, now)
+        except Exception as error:
+            logger.exception("%s: not decided on", facts.key)
+            return _Proposal(facts, final=_defect(facts, error))
+
+    def _still(self, facts: ServiceFacts, fleet: FleetFacts) -> Outcome:
+        """Return the outcome of a service for which nothing can or may be done."""
+        missing = unknown_pools(facts, fleet) if not facts.pools else None
+        plan = replicas.Plan(serving_revision=facts.service.serving_revision)
+        trouble = self._carrier.trouble(facts)
+        return Outcome(facts, plan, None, missing, error=trouble, paused=_paused(facts.body))
+
+    def _scaled(self, facts: ServiceFacts, ledger: Ledger, now: float) -> _Proposal:
+        # Looked at once: between two looks one scrape would grow younger, and pass for another.
+        moment = self._clock.monotonic()
+        load = load_of(
+            facts,
+            replace(self._measurement, age=moment - self.measured_at),
+            ledger,
+            now=now,
+            load_seconds=self._profiles.load_seconds(facts),
+        )
+        load = bound(load, self._sharing.last(facts.key))
+        state = self.states.get(facts.key) or self._profiles.initial(facts)
+        decision = decide(load, self._recall.state(facts, load, state), moment)
+        self.states[facts.key] = decision.state
+        self.decided[facts.key] = Decided(load, decision, moment)
+        return _Proposal(facts, load, decision)
+
+    def _wish(self, proposal: _Proposal) -> Wished:
+        facts, key = proposal.facts, proposal.facts.key
+        decided = self.decided.get(key)
+        load = decided.load if decided is not None else None
+        lacks = load is not None and proposal.wished > load.held
+        return Wished(
+            facts=facts,
+            replicas=proposal.wished,
+            load_seconds=load.load_seconds if load is not None else ServiceLoad(()).load_seconds,
+            rates=rates(load, self.states[key]) if load is not None and lacks else {},
+            untouchable=proposal.final is not None,
+        )
+
+    def _planned(
+        self,
+        proposal: _Proposal,
+        fleet: FleetFacts,
+        ledger: Ledger,
+        grant: Grant | None,
+        now: float,
+    ) -> Outcome:
+        """Plan a service within its grant; a defect stops this service's changes only."""
+        if proposal.final is not None:
+            return proposal.final
+        known, facts = proposal.known, proposal.facts
+        if known is not None and _same(known.grant, grant):
+            return known
+        try:
+            if known is not None:
+                # Only what it may have changed: scaling has its say again.
+                proposal = self._scaled(facts, ledger, now)
+            return self._plan(proposal, fleet, ledger, grant, now)
+        except Exception as error:
+            logger.exception("%s: not decided on", facts.key)
+            return _defect(facts, error)
+
+    def _plan(
+        self,
+        proposal: _Proposal,
+        fleet: FleetFacts,
+        ledger: Ledger,
+        grant: Grant | None,
+        now: float,
+    ) -> Outcome:
+        facts, load, decision = proposal.facts, proposal.load, proposal.decision
+        if load is None or decision is None or grant is None:
+            raise ValueError("a service without a wish or a grant can't be planned")
+        wanted = _wanted(facts, load, decision, grant, ledger)
+        plan = replicas.plan(
+            facts.service,
+            wanted,
+            pools=facts.pools,
+            shapes=facts.shapes,
+            ledger=ledger,
+            now=now,
+            grant=grant,
+        )
+        return Outcome(
+            facts,
+            plan,
+            decision,
+            unknown_pools(facts, fleet),
+            self._carrier.trouble(facts),
+            wanted=wanted,
+            grant=grant,
+        )
+
+
+def _defect(facts: ServiceFacts, error: Exception) -> Outcome:
+    still = replicas.Plan(serving_revision=facts.service.serving_revision)
+    return Outcome(facts, still, None, None, error=f"a defect of Conch: {error!r}")
+
+
+def _order(facts: ServiceFacts) -> tuple[int, str, bool, ServiceKey]:
+    """Return what the services of one tick are ordered by, the first to choose its nodes first.
+
+    Who may have how many is not decided by it. Among equals the older one comes first, and one
+    that has ReplicaSets already.
+    """
+    created: str = facts.body["metadata"]["creationTimestamp"]
+    return -facts.spec.priority, created, not facts.service.sets, facts.key
+
+
+def _wanted(
+    facts: ServiceFacts,
+    load: ServiceLoad,
+    decision: ScalingDecision,
+    grant: Grant,
+    ledger: Ledger,
+) -> int:
+    """Return the replicas to plan for: what may and can be had, and what the user insists on.
+
+    Only what the user insists on may be short of GPUs; a scaler's wish beyond them is no demand.
+    """
+    insisted = load.minimum if load.fixed is None else load.fixed
+    if load.kept is not None:
+        insisted = load.kept
+    most = min(decision.wished, grant.total)
+    if most > load.held:
+        most = min(most, load.held + _room(facts, ledger, grant, most - load.held))
+    return max(most, min(decision.wished, insisted))
+
+
+def _room(facts: ServiceFacts, ledger: Ledger, grant: Grant, most: int) -> int:
+    """Return how many more replicas fit now, where the service may have them; at most ``most``."""
+    found = 0
+    for pool in facts.pools:
+        if grant.replicas.get(pool.name, 0) and found < most:
+            found += placement.room(pool, facts.shapes[pool.name], ledger, most=most - found)
+    return found
+
+
+def _same(one: Grant | None, other: Grant | None) -> bool:
+    """Tell whether two grants differ in words alone."""
+    if one is None or other is None:
+        return one is other
+    return (one.replicas, one.given_up, one.reason) == (
+        other.replicas,
+        other.given_up,
+        other.reason,
+    )
+
+
+def _paused(body: Mapping[str, Any]) -> bool:
+    annotations = body["metadata"].get("annotations") or {}
+    return bool(annotations.get(ANNOTATION_PAUSED) == "true")
