@@ -17,7 +17,7 @@ PAGES = {
     "GPUPool": "gpupool.md",
     "Tenant": "tenant.md",
 }
-RULES = Path(__file__).parents[1] / "charts" / "conch" / "rules" / "conch.rules.yaml"
+RULES = Path(__file__).parents[1] / "charts" / "conch" / "rules"
 NOTE = "<!-- Generated from the code by `make docs`; do not edit. -->"
 SPELLED = {
     "must be a duration such as 50ms": "duration",
@@ -176,7 +176,8 @@ def main() -> None:
     for name, text in pages().items():
         (folder / name).write_text(text)
         print(folder.name + "/" + name)
-    RULES.write_text(rules.text())
+    (RULES / "conch.rules.yaml").write_text(rules.text())
+    (RULES / "conch.alerts.yaml").write_text(rules.alert_text())
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """One contract, kept by the fake and by a real Prometheus that scrapes a tiny Triton."""
 
 import asyncio
+import json
 import math
 import subprocess
 import threading
@@ -8,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Protocol
@@ -28,6 +30,7 @@ from conch.decisions.scaling.demand import Demand
 from conch.decisions.scaling.margin import Margin
 from conch.decisions.scaling.recover import margin_of
 from conch.decisions.scaling.season import BUCKET
+from conch.metrics import tenants
 from conch.metrics.learned import LEARNED, LOAD, learned, learned_queries, peak_queries, peaks
 from conch.metrics.queries import queries
 from conch.metrics.rules import recorded, rule_file
@@ -391,6 +394,25 @@ async def test_prometheus_takes_all_rules_and_computes_each(real: Prometheus, ur
     groups = answer.json()["data"]["groups"]
     rules = [rule for group in groups for rule in group["rules"]]
     assert {r["name"]: r["health"] for r in rules} == dict.fromkeys(names, "ok")
+
+
+def of_tenants() -> list[str]:
+    """Return what alerts and dashboards ask of tenants."""
+    chosen = {"$tenant": ".*", "$__range": "1h"}
+    found = [alert["expr"] for alert in tenants.alerts()]
+    for path in sorted((RULES.parents[1] / "dashboards").glob("*.json")):
+        panels = json.loads(path.read_text())["panels"]
+        found += [target["expr"] for panel in panels for target in panel["targets"]]
+    for variable, value in chosen.items():
+        found = [expr.replace(variable, value) for expr in found]
+    return found
+
+
+async def test_prometheus_takes_what_alerts_and_dashboards_ask(real: Prometheus, url: str) -> None:
+    for expr in of_tenants():
+        ask = partial(requests.get, f"{url}/api/v1/query", params={"query": expr}, timeout=10)
+        answer = await asyncio.to_thread(ask)
+        assert answer.json()["status"] == "success", (expr, answer.text)
 
 
 async def test_what_dashboards_show_of_a_service_is_right(real: Prometheus) -> None:

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
@@ -15,6 +15,7 @@ from conch.decisions.shares import usage
 from conch.decisions.shares.tenancy import Claimant, owners
 from conch.provisioning.metadata import bounded
 from conch.reconcile import views
+from conch.reconcile.tenants import OWN
 
 Object = dict[str, Any]
 
@@ -93,15 +94,22 @@ class Owners:
     """Whose each namespace is."""
 
     by_namespace: Mapping[str, str]
+    tenants: frozenset[str] = frozenset()
+    """Names of the Tenants."""
 
     def of(self, namespace: str) -> str:
         """Return the tenant of a namespace: one that no Tenant names is its own."""
-        return self.by_namespace.get(namespace, namespace)
+        return self.by_namespace.get(namespace) or self.alone(namespace)
+
+    def alone(self, namespace: str) -> str:
+        """Return what a namespace is called as a tenant of its own, other than every Tenant."""
+        return f"{OWN}{namespace}" if namespace in self.tenants else namespace
 
 
 def owners_in(reading: Reading) -> Owners:
     """Return whose each namespace is, as the Tenants say it."""
-    return Owners(owners(_claimant(body) for body in reading.store.all("Tenant")))
+    claimants = [_claimant(body) for body in reading.store.all("Tenant")]
+    return Owners(owners(claimants), frozenset(c.name for c in claimants))
 
 
 def _claimant(body: Object) -> Claimant:
@@ -113,24 +121,16 @@ def _claimant(body: Object) -> Claimant:
 def tenant_uses(reading: Reading, records: Records, now: float) -> tuple[TenantUse, ...]:
     """Return all tenants at ``now`` (seconds since the epoch), who holds most first."""
     whose = owners_in(reading)
-    bodies = {body["metadata"]["name"]: body for body in reading.store.all("Tenant")}
     held = _held(reading, whose)
     services = Counter(whose.of(s["metadata"]["namespace"]) for s in _services(reading))
-    kept = {n: s for n, s in records.statuses.items() if whose.of(n) == n and n not in bodies}
     made = [
         _use(
-            _Known(
-                name=name,
-                body=bodies.get(name),
-                status=(bodies.get(name) or {}).get("status") or kept.get(name) or {},
-                services=services[name],
-                held=held.get(name, {}),
-            ),
+            replace(known, services=services[known.name], held=held.get(known.name, {})),
             whose,
             records.half_life,
             now,
         )
-        for name in {*bodies, *services, *held, *kept}
+        for known in (*_declared(reading), *_alone(reading, records, whose))
     ]
     return tuple(sorted(made, key=lambda t: (-t.allocated, t.tenant)))
 
@@ -139,8 +139,8 @@ def tenant_of(namespace: str, reading: Reading, records: Records, now: float) ->
     """Return the tenant of a namespace at ``now``; None where that can't be told."""
     if not reading.tenants_known:
         return None
-    name = owners_in(reading).of(namespace)
-    return next((t for t in tenant_uses(reading, records, now) if t.tenant == name), None)
+    uses = tenant_uses(reading, records, now)
+    return next((t for t in uses if namespace in t.namespaces), None)
 
 
 def _services(reading: Reading) -> Iterable[Object]:
@@ -152,22 +152,43 @@ class _Known:
     """What is known of a tenant."""
 
     name: str
-    body: Object | None
+    spec: Object
     status: Object
-    services: int
-    held: Mapping[str, Charge]
+    declared: bool
+    services: int = 0
+    held: Mapping[str, Charge] = field(default_factory=dict)
     """By accelerator, as the pods show it."""
 
 
+def _declared(reading: Reading) -> Iterator[_Known]:
+    for body in reading.store.all("Tenant"):
+        status = body.get("status") or {}
+        yield _Known(body["metadata"]["name"], body["spec"], status, declared=True)
+
+
+def _alone(reading: Reading, records: Records, whose: Owners) -> Iterator[_Known]:
+    """Yield the namespaces that are tenants of their own, or were and are charged for that time."""
+    seen = {s["metadata"]["namespace"] for s in _services(reading)}
+    seen |= {pod["metadata"]["namespace"] for pod, _ in _replicas(reading)}
+    for namespace in sorted({*seen, *records.statuses}):
+        name, status = whose.alone(namespace), records.statuses.get(namespace, {})
+        if whose.of(namespace) == name or _was_charged(status):
+            yield _Known(name, {"namespaces": [namespace]}, status, declared=False)
+
+
+def _was_charged(status: Object) -> bool:
+    record = record_in(status)
+    return record is not None and any(a.gpu_hours for a in record.accounts.values())
+
+
 def _use(known: _Known, whose: Owners, half_life: float, now: float) -> TenantUse:
-    spec: Object = known.body["spec"] if known.body else {"namespaces": [known.name]}
-    status, record = known.status, record_in(known.status)
+    spec, status, record = known.spec, known.status, record_in(known.status)
     current = record.at(now, half_life) if record else None
     charges = tuple(_charges(current, known.held))
     since = status.get("waitingSince")
     return TenantUse(
         tenant=known.name,
-        declared=known.body is not None,
+        declared=known.declared,
         namespaces=tuple(n for n in spec["namespaces"] if whose.of(n) == known.name),
         weight=spec.get("weight", 1.0),
         quota=_amounts(spec.get("quota")),
@@ -210,18 +231,23 @@ def _total(parts: Iterable[float | None]) -> float | None:
 
 
 def _held(reading: Reading, whose: Owners) -> Mapping[str, Mapping[str, Charge]]:
-    """Return what pods of services hold, by tenant and accelerator; a pod counts in its own pool."""
-    pools = {bounded(pool.name): pool for pool in reading.fleet.pools}
+    """Return what replicas hold, by tenant and accelerator."""
     found: dict[str, dict[str, Charge]] = {}
+    for pod, pool in _replicas(reading):
+        mine = found.setdefault(whose.of(pod["metadata"]["namespace"]), {})
+        name = pool.spec.accelerator
+        mine[name] = _more(mine.get(name), _charge(pod, pool))
+    return found
+
+
+def _replicas(reading: Reading) -> Iterator[tuple[Object, Pool]]:
+    """Yield the pods of services that have a node, each with the pool that it is in by its label."""
+    pools = {bounded(pool.name): pool for pool in reading.fleet.pools}
     for pods in views.bound_pods(reading.store.all("Pod")).values():
         for pod in pods:
             pool = pools.get((pod["metadata"].get("labels") or {}).get(LABEL_POOL, ""))
-            if pool is None or not is_replica(pod):
-                continue
-            mine = found.setdefault(whose.of(pod["metadata"]["namespace"]), {})
-            name = pool.spec.accelerator
-            mine[name] = _more(mine.get(name), _charge(pod, pool))
-    return found
+            if pool is not None and is_replica(pod):
+                yield pod, pool
 
 
 def is_replica(pod: Object) -> bool:

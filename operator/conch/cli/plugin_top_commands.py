@@ -12,9 +12,10 @@ from conch.cli.plugin_read import Reading, read
 from conch.cli.plugin_target import ContextOption, KubeconfigOption, OutputOption, Target
 from conch.cli.plugin_tenants import TenantUse, tenant_uses
 from conch.cli.plugin_top import PoolUse, pool_use
-from conch.cli.plugin_usage import CONFIG_MAP, Records, records_of
+from conch.cli.plugin_usage import Records, records_of
 from conch.clients.clock import SystemClock
 from conch.clients.cluster import Cluster
+from conch.reconcile.tenants import USAGE
 
 top_app = typer.Typer(
     invoke_without_command=True, help="Show the GPUs of each pool and who holds them."
@@ -129,5 +130,5 @@ def _lacking(records: Records, tenants: Iterable[TenantUse]) -> Iterable[str]:
     bare = [t.tenant for t in tenants if t.usage is None]
     if not bare:
         return ()
-    where = "" if records.found else f"; there is no ConfigMap {CONFIG_MAP}"
+    where = "" if records.found else f"; there is no ConfigMap {USAGE}"
     return (f"the operator has no record yet of {', '.join(sorted(bare))}{where}",)

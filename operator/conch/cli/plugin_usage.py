@@ -10,12 +10,10 @@ from conch.cli.plugin_read import FORBIDDEN, Leader
 from conch.clients.cluster import Cluster, ClusterError
 from conch.decisions.shares.usage import HALF_LIFE_S, Account, Record
 from conch.reconcile import views
+from conch.reconcile.tenants import HALF_LIFE, RECORDS, USAGE
 
 Object = dict[str, Any]
 
-CONFIG_MAP = "conch-usage"
-"""In the operator's namespace: records of the namespaces that no Tenant names."""
-_RECORDS, _HALF_LIFE = "records", "halfLifeSeconds"
 _LITTLE = "of namespaces without a Tenant only what their pods hold is known"
 
 
@@ -39,7 +37,7 @@ async def records_of(cluster: Cluster, leader: Leader | None) -> Records:
     except ClusterError as error:
         if error.status != FORBIDDEN:
             raise
-        note = f"you may not read ConfigMap {CONFIG_MAP} of the operator's namespace: {_LITTLE}"
+        note = f"you may not read ConfigMap {USAGE} of the operator's namespace: {_LITTLE}"
         return Records(notes=(note,))
     return records_in(body.get("data") or {}) if body is not None else Records()
 
@@ -47,11 +45,11 @@ async def records_of(cluster: Cluster, leader: Leader | None) -> Records:
 async def _config_map(cluster: Cluster, leader: Leader | None) -> Object | None:
     """Return the ConfigMap, found by its name alone where the operator's namespace is not known."""
     if leader is not None and leader.namespace:
-        return await cluster.get("ConfigMap", CONFIG_MAP, leader.namespace)
+        return await cluster.get("ConfigMap", USAGE, leader.namespace)
     found = await cluster.list(
         "ConfigMap",
         selector=f"{LABEL_MANAGED_BY}={MANAGED_BY}",
-        fields=f"metadata.name={CONFIG_MAP}",
+        fields=f"metadata.name={USAGE}",
     )
     return min(found, key=lambda body: str(body["metadata"]["creationTimestamp"]), default=None)
 
@@ -59,17 +57,17 @@ async def _config_map(cluster: Cluster, leader: Leader | None) -> Object | None:
 def records_in(data: Mapping[str, str]) -> Records:
     """Return what the ConfigMap's data says; a note instead of what can't be read."""
     try:
-        statuses = _statuses(json.loads(data.get(_RECORDS) or "{}"))
-        half_life = _half_life(data.get(_HALF_LIFE))
+        statuses = _statuses(json.loads(data.get(RECORDS) or "{}"))
+        half_life = _half_life(data.get(HALF_LIFE))
     except (KeyError, TypeError, ValueError) as error:
-        return Records(notes=(f"ConfigMap {CONFIG_MAP} can't be read ({error}): {_LITTLE}",))
+        return Records(notes=(f"ConfigMap {USAGE} can't be read ({error}): {_LITTLE}",))
     return Records(statuses, half_life, found=True)
 
 
 def _statuses(written: Any) -> Mapping[str, Object]:
     """Return statuses whose records can be read. Raises KeyError, TypeError, ValueError."""
     if not isinstance(written, dict) or not all(isinstance(s, dict) for s in written.values()):
-        raise TypeError(f"{_RECORDS} is no object of statuses")
+        raise TypeError(f"{RECORDS} is no object of statuses")
     for status in written.values():
         record_in(status)
     return written
@@ -79,7 +77,7 @@ def _half_life(text: str | None) -> float:
     """Return seconds; none that is zero or less. Raises ValueError."""
     seconds = float(text or HALF_LIFE_S)
     if not seconds > 0:
-        raise ValueError(f"{_HALF_LIFE} is {text}")
+        raise ValueError(f"{HALF_LIFE} is {text}")
     return seconds
 
 

@@ -1,7 +1,7 @@
-"""Recording rules: what a tick asks, by service, and what dashboards show.
+"""Recording rules: what a tick asks, by service, and what dashboards show; and alerts.
 
-The chart holds them as Prometheus' ``rule_files`` take them, written by ``make docs``; a test
-compares the two.
+The chart holds them as Prometheus' ``rule_files`` take them, written by ``make docs``; tests
+compare the two.
 """
 
 from collections.abc import Mapping
@@ -9,10 +9,13 @@ from typing import Any
 
 import yaml
 
+from conch.metrics import tenants
 from conch.metrics.queries import GROUP, queries
 
 OF_TICK = "conch-tick"
 OF_SERVICES = "conch-services"
+OF_TENANTS = "conch-tenants"
+_HEAD = "# Generated from operator/conch/metrics by `make docs`; do not edit.\n"
 _SERVICE = "namespace, conch_dev_service"
 _UNITS = {
     "compute_input_us": "compute_input_us:irate",
@@ -74,11 +77,22 @@ def _services() -> Mapping[str, str]:
     }
 
 
+def alert_file() -> dict[str, Any]:
+    """Return the alerts as a rule file holds them."""
+    return {"groups": [{"name": OF_TENANTS, "rules": tenants.alerts()}]}
+
+
 def text() -> str:
-    """Return the rule file."""
-    head = (
-        "# Generated from operator/conch/metrics by `make docs`; do not edit.\n"
-        f"# conch:* are by {', '.join(GROUP)};\n# conch_service:* by {_SERVICE}.\n"
-    )
-    rules: str = yaml.safe_dump(rule_file(), sort_keys=False, width=1000)
-    return head + rules
+    """Return the file of recording rules."""
+    what = f"# conch:* are by {', '.join(GROUP)};\n# conch_service:* by {_SERVICE}.\n"
+    return _HEAD + what + _as_yaml(rule_file())
+
+
+def alert_text() -> str:
+    """Return the file of alerts."""
+    return _HEAD + _as_yaml(alert_file())
+
+
+def _as_yaml(rules: dict[str, Any]) -> str:
+    made: str = yaml.safe_dump(rules, sort_keys=False, width=1000)
+    return made

@@ -1,6 +1,7 @@
 """The Helm chart, as helm renders it."""
 
 import functools
+import json
 import subprocess
 from dataclasses import fields
 from pathlib import Path
@@ -71,6 +72,12 @@ EVERYTHING = (
     "recordingRules.configMap=true",
     "recordingRules.labels.release=prometheus",
     "recordingRules.interval=15s",
+    "alertRules.prometheusRule=true",
+    "alertRules.configMap=true",
+    "alertRules.labels.release=prometheus",
+    "dashboards.enabled=true",
+    "dashboards.labels.release=prometheus",
+    "dashboards.annotations.grafana_folder=Conch",
     "networkPolicy.enabled=true",
     "sources.filePrefixes={/srv/models,/srv/more}",
     "sources.endpoints.s3=https://minio.lan:9000",
@@ -473,6 +480,30 @@ def test_rules_come_as_an_object_or_as_a_file(helm: Path) -> None:
     (told,) = objects["ConfigMap", "conch-rules"]["data"].values()
     assert yaml.safe_load(told) == recording.rule_file()
     assert not {"PrometheusRule", "ConfigMap"} & {kind for kind, _ in rendered(helm)}
+
+
+def test_alerts_are_what_the_code_generates() -> None:
+    stored = (CHART / "rules" / "conch.alerts.yaml").read_text()
+    assert stored == recording.alert_text(), "run `make docs`"
+
+
+def test_alerts_come_as_an_object_or_as_a_file(helm: Path) -> None:
+    objects = rendered(helm, *EVERYTHING)
+    rule = objects["PrometheusRule", "conch-alerts"]
+    assert rule["metadata"]["labels"]["release"] == "prometheus"
+    assert rule["spec"] == recording.alert_file()
+    (told,) = objects["ConfigMap", "conch-alerts"]["data"].values()
+    assert yaml.safe_load(told) == recording.alert_file()
+
+
+def test_dashboards_come_where_the_sidecar_of_grafana_looks(helm: Path) -> None:
+    found = rendered(helm, *EVERYTHING)["ConfigMap", "conch-dashboards"]
+    assert found["metadata"]["labels"]["grafana_dashboard"] == "1"
+    assert found["metadata"]["labels"]["release"] == "prometheus"
+    assert found["metadata"]["annotations"] == {"grafana_folder": "Conch"}
+    stored = {p.name: json.loads(p.read_text()) for p in (CHART / "dashboards").iterdir()}
+    assert stored
+    assert {name: json.loads(text) for name, text in found["data"].items()} == stored
 
 
 def test_every_value_is_in_the_schema_and_documented_by_its_own_line() -> None:

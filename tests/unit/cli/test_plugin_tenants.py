@@ -159,11 +159,31 @@ def test_a_namespace_belongs_to_the_oldest_tenant_that_names_it() -> None:
 
 
 def test_records_are_for_namespaces_of_no_tenant() -> None:
-    kept = Records({"lab": STATUS, "vision": STATUS, "team": STATUS})
-    found = uses(tenant("team", "vision"), records=kept)
+    found = uses(tenant("team", "vision"), records=Records({"lab": STATUS}))
     assert set(found) == {"lab", "team"}
     assert found["lab"].cost == 91
     assert found["team"].cost is None
+
+
+def test_a_namespace_is_told_from_a_tenant_of_the_same_name() -> None:
+    found = uses(
+        service(namespace="team"), tenant("team", "vision"), records=Records({"team": STATUS})
+    )
+    assert {n: (t.declared, t.namespaces, t.cost) for n, t in found.items()} == {
+        "team": (True, ("vision",), None),
+        "namespace/team": (False, ("team",), 91),
+    }
+
+
+def test_a_namespace_that_a_tenant_took_over_owes_what_it_had_before() -> None:
+    left: Object = {"services": 0, "allocated": 0, "record": {"asOf": HALF_A_DAY_AGO}}
+    left["record"]["accounts"] = [account("Tesla-T4", 0, 4, 10, 0)]
+    kept = Records({"vision": left, "dev": {**left, "record": {"asOf": HALF_A_DAY_AGO}}})
+    found = uses(service(namespace="vision"), tenant("team", "vision", "dev"), records=kept)
+    assert set(found) == {"team", "vision"}
+    before = found["vision"]
+    assert (before.namespaces, before.services, before.gpu_hours, before.cost) == ((), 0, 4, 10)
+    assert found["team"].services == 1
 
 
 def test_what_the_operator_keeps_is_read() -> None:
@@ -311,4 +331,5 @@ def test_explain_points_to_the_numbers_where_a_service_waits(reason: str) -> Non
 
 def test_whose_a_namespace_is() -> None:
     whose = owners_in(reading(tenant("team", "vision")))
-    assert (whose.of("vision"), whose.of("lab")) == ("team", "lab")
+    found = [whose.of(n) for n in ("vision", "lab", "team")]
+    assert found == ["team", "lab", "namespace/team"]
