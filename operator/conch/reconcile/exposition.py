@@ -13,6 +13,8 @@ from conch.decisions.scaling import account
 from conch.decisions.scaling.account import Decided
 from conch.metrics.learned import LEARNED
 from conch.reconcile.status import Outcome
+from conch.reconcile.tenant_exposition import tenant_metrics
+from conch.reconcile.tenant_status import TenantFigures
 
 Object = dict[str, Any]
 _TICK_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -129,6 +131,8 @@ class Exposition(Collector):
         self._services: tuple[ServiceFigures, ...] = ()
         self._scaling: Mapping[ServiceKey, Decided] = {}
         self._pools: tuple[Pool, ...] = ()
+        self._tenants: Mapping[str, TenantFigures] = {}
+        self._as_of = 0.0
 
     def count(self, kind: str, verb: str) -> None:
         """Count one write."""
@@ -139,16 +143,22 @@ class Exposition(Collector):
         services: Iterable[ServiceFigures],
         pools: Sequence[Pool],
         scaling: Mapping[ServiceKey, Decided],
+        tenants: Mapping[str, TenantFigures] | None = None,
+        now: float = 0.0,
     ) -> None:
-        """Show these figures from now on; ``scaling``: what was decided last."""
+        """Show these figures from now on; ``scaling``: what was decided last.
+
+        ``tenants`` as of ``now``, in seconds since the epoch.
+        """
         self._services, self._pools = tuple(services), tuple(pools)
-        self._scaling = scaling
+        self._scaling, self._tenants, self._as_of = scaling, tenants or {}, now
 
     def collect(self) -> Iterator[Metric]:
         """Yield the gauges of all services and pools."""
         yield from _services(self._services)
         yield from _scaling(self._scaling)
         yield _pools(self._pools)
+        yield from tenant_metrics(self._tenants, self._as_of)
         yield _requests(self._requests)
 
 

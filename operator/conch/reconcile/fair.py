@@ -8,7 +8,7 @@ from conch.api.tenant import TenantStatus
 from conch.decisions.fleet import Pool, ServiceKey
 from conch.decisions.shares import Grant, Shares, Standing
 from conch.decisions.shares.entitlement import QUOTAS_AT_MOST
-from conch.decisions.shares.usage import HALF_LIFE_S, Record
+from conch.decisions.shares.usage import HALF_LIFE_S
 from conch.reconcile.resolve import Fault, parsed
 from conch.reconcile.sharing import Wished, holdings, shared
 from conch.reconcile.store import Store
@@ -30,28 +30,12 @@ class Sharing:
         self._shares = Shares({}, {})
         self._services: dict[str, int] = {}
         self._waits: dict[ServiceKey, float] = {}
-        self._began: dict[str, float] = {}
-        """When a tenant began to wait, as an earlier operator told."""
         self.broken: list[tuple[Object, Fault]] = []
         """Tenants that can't be read."""
 
     def last(self, key: ServiceKey) -> Grant | None:
         """Return what a service was granted in the last tick."""
         return self._shares.grants.get(key)
-
-    def tenant(self, namespace: str) -> str:
-        """Return the tenant of a namespace."""
-        return self._tenancy.of(namespace)
-
-    @property
-    def standings(self) -> Mapping[str, Standing]:
-        """Where each tenant stands."""
-        return self._shares.standings
-
-    @property
-    def records(self) -> Mapping[str, Record]:
-        """What each tenant used and was charged."""
-        return self._usage.records()
 
     def decide(self, wishes: Sequence[Wished], pools: Sequence[Pool], now: float) -> Shares:
         """Charge what is held, and return what each service may have; ``now`` since the epoch."""
@@ -80,27 +64,34 @@ class Sharing:
         since = status.get("waitingSince")
         return min(now, seconds_of(since)) if since else now
 
-    def statuses(
-        self, pools: Iterable[Pool], now: float
-    ) -> tuple[list[tuple[Object, Object]], Object | None]:
-        """Return each Tenant with its status, and the ConfigMap for all others where there are any."""
-        capacity = capacity_of(pools)
+    def figures(self, now: float) -> Mapping[str, TenantFigures]:
+        """Return where each tenant stands ``now`` (seconds since the epoch), by name."""
         waits: dict[str, float] = {}
         for key, since in self._waits.items():
             name = self._tenancy.of(key.namespace)
             waits[name] = min(since, waits.get(name, since))
-        told, own = [], {}
-        stored = self._usage.stored()
-        for name, record in sorted(self._usage.records().items()):
-            facts = self._tenancy.facts.get(name)
-            figures = TenantFigures(
+        return {
+            name: TenantFigures(
                 standing=self._shares.standings.get(name, _NOBODY),
                 record=record,
-                usage=self._tenancy.usage.get(name, 0.0),
+                usage=record.at(now, self._usage.half_life).usage,
                 services=self._services.get(name, 0),
+                weight=self._tenancy.weight(name),
                 waiting_since=waits.get(name),
             )
-            if facts is not None:
+            for name, record in sorted(self._usage.records().items())
+        }
+
+    def statuses(
+        self, pools: Iterable[Pool], now: float
+    ) -> tuple[list[tuple[Object, Object]], Object | None]:
+        """Return each Tenant with its status, and the ConfigMap for all others where there are any."""
+        capacity, stored = capacity_of(pools), self._usage.stored()
+        unread = {body["metadata"]["name"] for body, _ in self.broken}
+        told, own = [], {}
+        for name, figures in self.figures(now).items():
+            facts = self._tenancy.facts.get(name)
+            if facts is not None and name not in unread:
                 old = facts.body.get("status") or {}
                 told.append((facts.body, tenant_status(facts, old, figures, capacity, now)))
             elif name.startswith(OWN):

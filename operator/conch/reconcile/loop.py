@@ -166,7 +166,13 @@ class Reconciler:
             self._carrier.begin()
         self._tell_others_soon(fleet, now)
         self._forget(fleet)
-        self.exposition.show(self._carrier.figures(), fleet.pools, dict(self._decider.decided))
+        self.exposition.show(
+            self._carrier.figures(),
+            fleet.pools,
+            dict(self._decider.decided),
+            self._sharing.figures(now),
+            now,
+        )
         self.ticks += 1
         self._took = self.clock.monotonic() - started
         waits = [o.plan.wake_after for o in outcomes if o.plan.wake_after is not None]
@@ -213,11 +219,17 @@ class Reconciler:
         if self._carrier.busy and now - self._pools_told < self.settings.tick_seconds:
             return
         self._pools_told = now
+        overbooked = self._sharing.overbooked(fleet.pools)
         for pool in fleet.pools:
             body = self.store.get("GPUPool", pool.name)
             if body is not None:
-                overlap = fleet.overlaps.get(pool.name)
-                wish = statuses.pool_status(body, pool, iso(now), overlap=overlap)
+                wish = statuses.pool_status(
+                    body,
+                    pool,
+                    iso(now),
+                    overlap=fleet.overlaps.get(pool.name),
+                    overbooked=overbooked.get(pool.spec.accelerator),
+                )
                 await self._writer.status("GPUPool", body, wish)
 
     async def _tell_tenants(self, fleet: FleetFacts, now: float) -> None:

@@ -275,8 +275,13 @@ def broken_status(body: Object, fault: Fault, now: str) -> Object:
     return {**old, "observedGeneration": _generation(body), "conditions": both}
 
 
-def pool_status(body: Object, pool: Pool, now: str, *, overlap: str | None = None) -> Object:
-    """Return the status object of a GPUPool; ``overlap`` says with which others, if with any."""
+def pool_status(
+    body: Object, pool: Pool, now: str, *, overlap: str | None = None, overbooked: str | None = None
+) -> Object:
+    """Return the status object of a GPUPool.
+
+    ``overlap`` says with which others it overlaps, ``overbooked`` that quotas leave nothing, if so.
+    """
     resource = pool.spec.resource_name
     total = sum(round(n.allocatable.get(resource, 0.0)) for n in pool.nodes)
     used = sum(round(n.requested.get(resource, 0.0)) for n in pool.nodes)
@@ -292,8 +297,11 @@ def pool_status(body: Object, pool: Pool, now: str, *, overlap: str | None = Non
             else f"no node carries {labels}; label nodes so, or correct spec.nodeSelector"
         )
         wish = Wish(C.READY, False, Reason.POOL_WITHOUT_NODES, text)
-    stalled = [Wish(C.STALLED, True, Reason.POOLS_OVERLAP, overlap)] if overlap else []
-    wishes = [wish, *stalled]
+    wishes = [wish]
+    if overlap:
+        wishes.append(Wish(C.STALLED, True, Reason.POOLS_OVERLAP, overlap))
+    elif overbooked:
+        wishes.append(Wish(C.STALLED, True, Reason.QUOTAS_LEAVE_NO_FLOOR, overbooked))
     return GPUPoolStatus(
         observed_generation=_generation(body),
         nodes=len(pool.nodes),

@@ -31,6 +31,7 @@ class TenantFigures:
     usage: float
     """Decayed until now, in GPUs of relative speed 1."""
     services: int
+    weight: float = 1.0
     waiting_since: float | None = None
     """Seconds since the epoch."""
 

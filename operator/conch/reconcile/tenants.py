@@ -63,6 +63,11 @@ class Tenancy:
         """Return the tenant of a namespace."""
         return self.owners.get(namespace, OWN + namespace)
 
+    def weight(self, tenant: str) -> float:
+        """Return the weight of a tenant."""
+        facts = self.facts.get(tenant)
+        return facts.spec.weight if facts is not None else 1.0
+
     def priority(self, namespace: str, wished: int) -> int:
         """Return the priority of a service, within the range of its tenant."""
         facts = self.facts.get(self.of(namespace))
@@ -99,18 +104,24 @@ class Tenancy:
 
 
 def tenancy(
-    bodies: Iterable[Object],
+    bodies: Iterable[Object], good: Mapping[str, TenantFacts]
 ) -> tuple[dict[str, TenantFacts], Mapping[str, str], list[tuple[Object, Fault]]]:
-    """Return the Tenants that can be read, the tenant of each namespace, and those that can't."""
+    """Return the Tenants, the tenant of each namespace, and those that can't be read.
+
+    One that can't be read goes on as it was, where ``good`` has it.
+    """
     specs, broken = {}, []
     for body in bodies:
+        name = body["metadata"]["name"]
         if leaving(body):
             continue
         spec = parsed(TenantSpec, body.get("spec"))
         if isinstance(spec, Fault):
             broken.append((body, spec))
+            if name in good:
+                specs[name] = (body, good[name].spec)
         else:
-            specs[body["metadata"]["name"]] = (body, spec)
+            specs[name] = (body, spec)
     whose = owners(
         Claimant(name, body["metadata"].get("creationTimestamp", ""), tuple(spec.namespaces))
         for name, (body, spec) in specs.items()
@@ -131,12 +142,15 @@ class Usage:
         """``namespace`` is the operator's; ``half_life`` in seconds."""
         self._store = store
         self._namespace = namespace
-        self._half_life = half_life
+        self.half_life = half_life
         self._records: dict[str, Record] = {}
+        self._good: dict[str, TenantFacts] = {}
+        """Of the last tick: a spec that can't be read changes nothing."""
 
     def look(self, now: float) -> tuple[Tenancy, list[tuple[Object, Fault]]]:
         """Return the tenants as they are ``now`` (seconds since the epoch), and unreadable ones."""
-        facts, whose, broken = tenancy(self._store.all("Tenant"))
+        facts, whose, broken = tenancy(self._store.all("Tenant"), self._good)
+        self._good = facts
         for name, one in facts.items():
             if name not in self._records:
                 self._take(name, (one.body.get("status") or {}).get("record"))
@@ -144,8 +158,8 @@ class Usage:
         gone = [n for n in self._records if not n.startswith(OWN) and n not in facts]
         for name in gone:
             del self._records[name]
-        usage = {n: r.at(now, self._half_life).usage for n, r in self._records.items()}
-        return Tenancy(facts, whose, usage, self._half_life), broken
+        usage = {n: r.at(now, self.half_life).usage for n, r in self._records.items()}
+        return Tenancy(facts, whose, usage, self.half_life), broken
 
     def settle(self, held: Mapping[str, list[Held]], of: Tenancy, now: float) -> None:
         """Charge what was held until ``now``; ``held`` by namespace is what is held from now on."""
@@ -154,13 +168,9 @@ class Usage:
             by_tenant.setdefault(of.of(namespace), []).extend(replicas)
         for name in {*self._records, *by_tenant, *of.facts}:
             old = self._records.get(name)
-            new = recorded(old, by_tenant.get(name, ()), now, self._half_life)
+            new = recorded(old, by_tenant.get(name, ()), now, self.half_life)
             if old is None or not same_holdings(old, new):
                 self._records[name] = new
-
-    def record(self, tenant: str) -> Record | None:
-        """Return what is kept of a tenant."""
-        return self._records.get(tenant)
 
     def records(self) -> Mapping[str, Record]:
         """Return what is kept of all tenants, by name."""
@@ -193,7 +203,7 @@ class Usage:
                 "labels": {LABEL_MANAGED_BY: MANAGED_BY},
             },
             "data": {
-                HALF_LIFE: f"{self._half_life:g}",
+                HALF_LIFE: f"{self.half_life:g}",
                 RECORDS: json.dumps(statuses, sort_keys=True),
             },
         }
