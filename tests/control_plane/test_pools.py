@@ -182,6 +182,7 @@ def test_gpus_come_first_and_cpus_take_what_finds_none(scenario: Scenario) -> No
     add_node(scenario.client, "gpu", gpus=1)
     add_pool(scenario.client, "cpu", sharing={"mode": "CPU"}, relativeSpeed=9)
     add_pool(scenario.client, "gpu")
+    await_numbers(scenario, "gpu", 1, 0)
     scenario.create(1, placement={"cpu": True})
     assert nodes_of(scenario) == ["gpu"]
     scenario.scale(2)
@@ -193,6 +194,8 @@ def test_replicas_that_need_no_gpu_leave_them_alone(scenario: Scenario) -> None:
     add_node(scenario.client, "gpu", gpus=1)
     add_pool(scenario.client, "cpu", sharing={"mode": "CPU"})
     add_pool(scenario.client, "gpu")
+    for name, devices in (("cpu", 0), ("gpu", 1)):
+        await_numbers(scenario, name, devices, 0)
     add_model(scenario, gpus=0)
     scenario.create(2, with_model=False, placement={})
     assert nodes_of(scenario) == ["cpu", "cpu"]
