@@ -10,12 +10,13 @@ shrink  drain the chosen pod; with the template gated, delete it by UID; once it
 
 import math
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from conch.decisions import placement, rollout
 from conch.decisions.fleet import Pod, Pool, ReplicaSet, Service, Shape
-from conch.decisions.placement import Ledger
+from conch.decisions.placement import Ledger, Wish
 from conch.decisions.shares import Grant
 
 DRAIN_SETTLE_S = 3.0
@@ -74,6 +75,7 @@ class _Pass:
     ledger: Ledger
     now: float
     grant: Grant | None = None
+    wish: Wish = field(default_factory=Wish)
     admissions: list[Admission] = field(default_factory=list)
     drains: list[Pod] = field(default_factory=list)
     restores: list[Pod] = field(default_factory=list)
@@ -87,6 +89,16 @@ class _Pass:
         """Return how many replicas the service may have in a pool."""
         return math.inf if self.grant is None else self.grant.replicas.get(pool, 0)
 
+    def book(self, pool: Pool) -> str | None:
+        """Book the best node of a pool for one more replica, and return it; None where none fits."""
+        shape = self.shapes[pool.name]
+        node = placement.choose(pool, shape, self.ledger, wish=self.wish)
+        if node is not None:
+            self.ledger.book(node, shape.need)
+            beside = {**self.wish.beside, node: self.wish.beside.get(node, 0) + 1}
+            self.wish = replace(self.wish, beside=beside)
+        return node
+
 
 def plan(
     service: Service,
@@ -97,17 +109,20 @@ def plan(
     ledger: Ledger,
     now: float,
     grant: Grant | None = None,
+    wish: Wish | None = None,
 ) -> Plan:
     """Return the next step towards ``wanted`` replicas of the service.
 
     ``pools`` in order of preference; ``shapes`` by pool name. Bookings go into ``ledger``, so that
     services planned later see what is left. ``now`` is in seconds since the epoch. ``grant`` is what
     the service may have of each pool, and the pods that others get the place of; None is no bound.
+    ``wish`` tells of nodes that are better or worse for it, besides those where it runs already.
     """
     revision = service.revision or service.serving_revision
     if revision is None:
         return Plan()
-    run = _Pass(_in_order(service), revision, pools, shapes, ledger, now, grant)
+    wish = replace(wish or Wish(), beside=_beside(service))
+    run = _Pass(_in_order(service), revision, pools, shapes, ledger, now, grant, wish)
     held = _placed(run)
     targets, shortage = _targets(run, wanted, held)
     targets |= _elsewhere(run, wanted, targets)
@@ -122,6 +137,12 @@ def plan(
     for (name, pool), target in old.items():
         _step(run, name, pool, target)
     return _finished(run, serving, shortage, obstacles)
+
+
+def _beside(service: Service) -> dict[str, int]:
+    """Return how many replicas of the service run on each node, and stay there."""
+    nodes = (p.node for p in service.pods if p.draining_since is None and not p.deleting)
+    return dict(Counter(node for node in nodes if node is not None))
 
 
 def _in_order(service: Service) -> Service:
@@ -238,7 +259,6 @@ def _place(run: _Pass, pool: Pool) -> _Held:
 
 def _find_node(run: _Pass, pod: Pod, pool: Pool) -> bool:
     """Find room for a pod that waits; admit it when it is gated. Tell whether there is any."""
-    shape = run.shapes[pool.name]
     if pool.spec.elastic:
         if pod.gated:
             run.admissions.append(Admission(pod, None))
@@ -248,10 +268,9 @@ def _find_node(run: _Pass, pod: Pod, pool: Pool) -> bool:
         if not holds:
             run.mispinned.add(pod.uid)
         return holds
-    node = placement.choose(pool, shape, run.ledger)
+    node = run.book(pool)
     if node is None:
         return False
-    run.ledger.book(node, shape.need)
     if pod.gated:
         run.admissions.append(Admission(pod, node))
     return True
@@ -269,13 +288,7 @@ def _pin_holds(run: _Pass, name: str, pool: Pool) -> bool:
 
 def _book(run: _Pass, pool: Pool) -> bool:
     """Book one more replica in a pool; tell whether it fits."""
-    if pool.spec.elastic:
-        return True
-    shape = run.shapes[pool.name]
-    node = placement.choose(pool, shape, run.ledger)
-    if node is not None:
-        run.ledger.book(node, shape.need)
-    return node is not None
+    return pool.spec.elastic or run.book(pool) is not None
 
 
 def _targets(run: _Pass, wanted: int, held: Mapping[str, _Held]) -> tuple[dict[str, int], int]:

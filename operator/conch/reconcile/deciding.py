@@ -5,6 +5,7 @@ places. Nothing is written here.
 """
 
 import logging
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 from conch.api.names import ANNOTATION_PAUSED
 from conch.clients.clock import Clock
 from conch.decisions import placement, replicas
-from conch.decisions.fleet import ServiceKey
+from conch.decisions.fleet import Amounts, ServiceKey
 from conch.decisions.placement import Ledger
 from conch.decisions.scaling import ScalingDecision, ScalingState, ServiceLoad, decide
 from conch.decisions.scaling.account import Decided
@@ -21,6 +22,7 @@ from conch.decisions.shares import Grant
 from conch.reconcile.carrier import Carrier
 from conch.reconcile.fair import Sharing
 from conch.reconcile.gather import FleetFacts, ServiceFacts, unknown_pools
+from conch.reconcile.localities import Localities, workload
 from conch.reconcile.profiles import Profiles
 from conch.reconcile.recall import Recall
 from conch.reconcile.resting import Resting
@@ -30,6 +32,9 @@ from conch.reconcile.status import Outcome
 
 logger = logging.getLogger(__name__)
 Object = dict[str, Any]
+
+POPULAR_S = 5.0
+"""Seconds for which what is popular is taken to stay so."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,9 @@ class Decider:
         self._resting = resting
         self._sharing = sharing
         self._measurement = Measurement({})
+        self._localities = Localities()
+        self._popular: Mapping[str, Mapping[Amounts, float]] = {}
+        self._popular_at = -math.inf
         self.measured_at = 0.0
         """When metrics last came, in monotonic seconds."""
         self.states: dict[ServiceKey, ScalingState] = {}
@@ -85,7 +93,7 @@ class Decider:
 
     def decide(self, fleet: FleetFacts, now: float) -> list[Outcome]:
         """Return an outcome for each service; ``now`` in seconds since the epoch."""
-        ledger = Ledger()
+        ledger = Ledger(by_pool=self._workload(fleet))
         services = sorted((self._as_under_way(f) for f in fleet.services), key=_order)
         for facts in services:
             replicas.book_admitted(facts.service, facts.pools, facts.shapes, ledger)
@@ -93,6 +101,15 @@ class Decider:
         wishes = [self._wish(p) for p in proposals if p.facts.shapes]
         grants = self._sharing.decide(wishes, fleet.pools, now).grants
         return [self._planned(p, fleet, ledger, grants.get(p.facts.key), now) for p in proposals]
+
+    def _workload(self, fleet: FleetFacts) -> Mapping[str, Mapping[Amounts, float]]:
+        """Return what is popular, by the wishes of the last tick; looked at again after a while."""
+        moment = self._clock.monotonic()
+        if moment - self._popular_at >= POPULAR_S:
+            asked = ((f, self.decided[f.key]) for f in fleet.services if f.key in self.decided)
+            self._popular = workload((f, d.decision.wished) for f, d in asked)
+            self._popular_at = moment
+        return self._popular
 
     def forget(self, kept: set[ServiceKey]) -> None:
         """Drop what is remembered of all services but these."""
@@ -207,6 +224,7 @@ class Decider:
             ledger=ledger,
             now=now,
             grant=grant,
+            wish=self._localities.wish(facts, load.load_seconds),
         )
         return Outcome(
             facts,
