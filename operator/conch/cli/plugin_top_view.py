@@ -41,14 +41,14 @@ def show_gpus(out: Console, pools: Sequence[PoolUse]) -> None:
         return
     rows = table("POOL", "ACCELERATOR", "NODES", "GPUS", "USED", "FREE", "USED/H", "FREE/H")
     for p in pools:
-        costs = (money(p.used_cost_per_hour), money(p.free_cost_per_hour))
+        costs = (amount(p.used_cost_per_hour), amount(p.free_cost_per_hour))
         rows.add_row(p.pool, p.accelerator, *_numbers(p), *costs)
     out.print(rows)
     out.print()
     holders = table("POOL", "HELD BY", "TENANT", "REPLICAS", "GPUS", "SHARE", "COST/H")
     for p in pools:
         for h in p.holders:
-            amounts = (str(h.pods), f"{h.gpus:g}", _part(h, p), money(h.cost_per_hour))
+            amounts = (str(h.pods), f"{h.gpus:g}", _part(h, p), amount(h.cost_per_hour))
             holders.add_row(p.pool, _holder(h), h.tenant, *amounts)
     out.print(holders if holders.row_count else "No GPU is held.")
 
@@ -105,9 +105,9 @@ def _cells(t: TenantUse, *, arrows: bool) -> tuple[str, ...]:
         "-" if t.share is None else f"{t.share:.2f}",
         _usage(t, arrows=arrows),
         _waiting(t),
-        money(t.cost_per_hour),
-        _large(t.gpu_hours),
-        money(t.cost),
+        amount(t.cost_per_hour),
+        amount(t.gpu_hours),
+        amount(t.cost),
     )
 
 
@@ -118,7 +118,7 @@ def _figure(value: float | None) -> str:
 def _usage(t: TenantUse, *, arrows: bool) -> str:
     if t.usage is None or t.trend is None:
         return "-"
-    return f"{t.usage:.3g} {_ARROWS[t.trend] if arrows else t.trend}"
+    return f"{round(t.usage, 2):.3g} {_ARROWS[t.trend] if arrows else t.trend}"
 
 
 def _waiting(t: TenantUse) -> str:
@@ -129,17 +129,11 @@ def _waiting(t: TenantUse) -> str:
     return f"{t.waiting}{since}"
 
 
-def money(amount: float | None) -> str:
-    """Return an amount in the currency of the pools' prices; without parts of one where it is large."""
-    if amount is None:
+def amount(value: float | None) -> str:
+    """Return money or GPU-hours with two decimals, and none where that is a large part already."""
+    if value is None:
         return "-"
-    return f"{amount:.2f}" if abs(amount) < 1000 else f"{amount:.0f}"
-
-
-def _large(amount: float | None) -> str:
-    if amount is None:
-        return "-"
-    return f"{amount:.1f}" if abs(amount) < 1000 else f"{amount:.0f}"
+    return f"{value:.2f}" if abs(value) < 1000 else f"{value:.0f}"
 
 
 def shortened(accelerators: Iterable[str]) -> dict[str, str]:

@@ -137,7 +137,7 @@ def _tenant(e: Explanation) -> str:
     t = e.tenant
     if t is None:
         return "unknown"
-    name = t.tenant if t.declared else f"none names {e.namespace}, so it is one of its own"
+    name = t.tenant if t.declared else f"{e.namespace} itself, which no Tenant names"
     parts = [f"{name} (weight {t.weight:g}): holds {_gpus(t.allocated)}, {_entitled(t)}"]
     for word, amounts in (("quota", t.quota), ("limit", t.limit)):
         if amounts:

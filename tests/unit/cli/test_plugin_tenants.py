@@ -241,7 +241,7 @@ def test_a_tenant_is_one_line_of_a_hundred_columns() -> None:
     assert head.split()[:5] == ["TENANT", "WEIGHT", "SVCS", "GPUS", "ENTITLED"]
     assert len(lines) == 3
     _, vision, lab = (" ".join(line.split()) for line in lines)
-    assert vision == "vision 2 2 3 4.5 0.75 5 ↓ 2 60m 5.50 46.0 91.00 2 A100, 1 T4"
+    assert vision == "vision 2 2 3 4.5 0.75 5 ↓ 2 60m 5.50 46.00 91.00 2 A100, 1 T4"
     assert lab == "(lab) 1 0 1 - - - - 2.50 - - 1 A100"
 
 
@@ -317,8 +317,8 @@ def test_explain_tells_the_tenant() -> None:
         "limit Tesla-T4 4"
     )
     assert told() == (
-        "none names vision, so it is one of its own (weight 1): holds 1 GPU, what it may have is "
-        "not known yet"
+        "vision itself, which no Tenant names (weight 1): holds 1 GPU, what it may have is not known "
+        "yet"
     )
     assert told(known=False) == "unknown"
 
