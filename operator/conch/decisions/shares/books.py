@@ -67,10 +67,13 @@ class Books:
         return allocated / entitled if entitled > _SMALL else float("inf")
 
     def owed(self, claim: Claim, pool: str) -> bool:
-        """Tell whether one more replica in a pool is within the tenant's guaranteed quota."""
+        """Tell whether one more replica in a pool is within the tenant's guaranteed quota.
+
+        One that takes no GPU is owed to nobody: it would go before all that do.
+        """
         accelerator = self.pools[pool].spec.accelerator
         quota = self.tenants[claim.tenant].quota.get(accelerator, 0.0)
-        return self._after(claim, pool) <= quota + _SMALL
+        return self.gpus_in(claim, pool) > 0 and self._after(claim, pool) <= quota + _SMALL
 
     def allowed(self, claim: Claim, pool: str) -> bool:
         """Tell whether the tenant's limit allows one more replica in a pool."""

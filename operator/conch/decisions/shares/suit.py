@@ -16,7 +16,8 @@ from conch.decisions.shares.claims import Claim
 def suited(books: Books) -> Mapping[ServiceKey, Sequence[str]]:
     """Return the pools of each service that lacks replicas, the one that suits it best first.
 
-    A user's own order stands. So does the usual one (the faster pool first) where no pool is short.
+    A user's own order stands. So does the usual one (the faster pool first) where no pool is short,
+    and in any case what comes first of pools with GPUs and those without.
     """
     short = [c for c in books.claims if books.missing(c) > 0]
     options = {c.key: books.options(c) for c in short}
@@ -27,8 +28,16 @@ def suited(books: Books) -> Mapping[ServiceKey, Sequence[str]]:
     means = _means(list(parts.values()))
     for claim in choosy:
         mine = parts[claim.key]
-        order = {pool: n for n, pool in enumerate(options[claim.key])}
-        options[claim.key] = sorted(order, key=lambda p: (-mine[p] / means[p], order[p]))
+        usual = options[claim.key]
+        first = books.pools[usual[0]].without_gpus
+        options[claim.key] = sorted(
+            usual,
+            key=lambda p: (
+                books.pools[p].without_gpus is not first,
+                -mine[p] / means[p],
+                usual.index(p),
+            ),
+        )
     return options
 
 
