@@ -14,7 +14,7 @@ from conch.api.names import (
 from conch.api.names import LABEL_MANAGED_BY as MANAGED_LABEL
 from conch.api.pool import GPUPoolSpec
 from conch.api.service import ModelServiceSpec, Placement
-from conch.api.tenant import TenantSpec
+from conch.api.tenant import PriorityRange
 from conch.clients.resources import CHILDREN, CLAIM_TEMPLATE
 from conch.decisions import rollout
 from conch.decisions.fleet import (
@@ -35,13 +35,13 @@ from conch.provisioning.metadata import Owner, bounded
 from conch.provisioning.pod import pod_template
 from conch.provisioning.snapshot import Snapshot
 from conch.reconcile import views
-from conch.reconcile.belonging import Belonging, belongings
 from conch.reconcile.node_cache import claim_state
 from conch.reconcile.overlaps import overlaps
 from conch.reconcile.pools import usable, with_nodes
 from conch.reconcile.resolve import Fault, Resolved, parsed, resolve, stored
 from conch.reconcile.settings import Settings
 from conch.reconcile.store import Store, leaving, version_of
+from conch.reconcile.tenants import Tenancy, tenancy
 
 Object = dict[str, Any]
 V = TypeVar("V", Pod, ReplicaSet)
@@ -102,7 +102,10 @@ class Gatherer:
     _silent: frozenset[str] = frozenset()
     _platform: tuple[object, ...] = ()
     _overlaps: Mapping[str, str] = field(default_factory=dict)
-    _belongings: Mapping[str, Belonging] = field(default_factory=dict)
+    _tenancy: Tenancy = field(default_factory=lambda: Tenancy({}, {}))
+    """Known where other controllers are told of it."""
+    _tenants: tuple[int, ...] = ()
+    """Versions of what it was made from."""
     _facts: dict[str, ServiceFacts] = field(default_factory=dict)
     """By UID, of the last tick: what did not change since is not looked through again."""
     _requests: dict[str, tuple[str, dict[str, float]]] = field(default_factory=dict)
@@ -116,7 +119,7 @@ class Gatherer:
         self._nodes = frozenset(n["metadata"]["name"] for n in nodes)
         self._silent = frozenset(n["metadata"]["name"] for n in nodes if views.is_silent(n))
         pools, faults = self._pools()
-        self._belongings = self._whose()
+        self._look_at_tenants()
         own = (*CHILDREN, *((CLAIM_TEMPLATE,) if self.settings.dra else ()))
         children = {kind: self._children(kind) for kind in ("Pod", *own)}
         platform = (self._nodes, self._silent, *((p.name, p.spec, p.nodes_key) for p in pools))
@@ -193,12 +196,20 @@ class Gatherer:
         ]
         return with_nodes(specs, nodes, self.store), faults
 
-    def _whose(self) -> Mapping[str, Belonging]:
-        """Return whom namespaces belong to, where other controllers are told."""
+    def _look_at_tenants(self) -> None:
+        """Learn whom namespaces belong to, where other controllers are told."""
         if self.settings.others == Coexistence():
-            return {}
-        parsed_ones = ((b, self._parse(TenantSpec, b)) for b in self.store.all("Tenant"))
-        return belongings((b, spec) for b, spec in parsed_ones if not isinstance(spec, Fault))
+            return
+        bodies = tuple(self.store.all("Tenant"))
+        versions = tuple(version_of(b) for b in bodies)
+        if versions != self._tenants:
+            facts, owners, _ = tenancy(bodies, self._tenancy.facts)
+            self._tenancy, self._tenants = Tenancy(facts, owners), versions
+
+    def _told(self, namespace: str) -> tuple[str, PriorityRange] | None:
+        """Return what others are told of a namespace: its tenant, which bounds its priorities."""
+        facts = self._tenancy.facts.get(self._tenancy.of(namespace))
+        return None if facts is None else (facts.name, facts.spec.priorities)
 
     def _service(
         self,
@@ -214,7 +225,7 @@ class Gatherer:
             version_of(body),
             model and (model["metadata"]["uid"], version_of(model)),
             claim_state(self.store, body["metadata"]["namespace"]),
-            self._belongings.get(body["metadata"]["namespace"]),
+            self._told(body["metadata"]["namespace"]),
             *(tuple(version_of(o) for o in objects) for objects in children.values()),
         )
         known = self._facts.get(body["metadata"]["uid"])
@@ -275,12 +286,10 @@ class Gatherer:
 
     def _installed(self, snapshot: Snapshot) -> Snapshot:
         """Return a snapshot with what this installation adds to it."""
-        whose = self._belongings.get(snapshot.namespace)
-        here = snapshot.through(self.settings.endpoints)
-        if whose is None:
-            return here.beside(self.settings.others)
-        told = here.beside(self.settings.others, tenant=whose.tenant)
-        return replace(told, priority=whose.within(told.priority))
+        here, told = snapshot.through(self.settings.endpoints), self._told(snapshot.namespace)
+        marked = here.beside(self.settings.others, tenant=told and told[0])
+        bounded_by = self._tenancy.priority(snapshot.namespace, marked.priority)
+        return replace(marked, priority=bounded_by)
 
     def _model(self, body: Object, spec: ModelServiceSpec) -> Object | None:
         namespace = body["metadata"]["namespace"] if spec.model.kind == "Model" else ""
