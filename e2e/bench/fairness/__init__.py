@@ -1,0 +1,1 @@
+"""How fairly policies share a fleet between tenants, on recorded workloads."""
