@@ -102,9 +102,9 @@ class TenantStatus(KubeModel):
     services: int = 0
     """ModelServices of the tenant"""
     allocated: float = 0.0
-    """GPUs that its pods hold"""
+    """GPUs that its pods hold, whatever their speed"""
     entitlement: float = 0.0
-    """GPUs that it may have now, by quota, weight and usage, where others want theirs"""
+    """what it may have now, by quota, weight and usage, where others want theirs: in GPUs of relative speed 1"""
     share: float | None = None
     """allocated over entitlement, both in GPUs of relative speed 1; above 1 it borrows"""
     usage: float = 0.0

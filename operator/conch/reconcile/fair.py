@@ -85,7 +85,7 @@ class Sharing:
     def statuses(
         self, pools: Iterable[Pool], now: float
     ) -> tuple[list[tuple[Object, Object]], Object | None]:
-        """Return each Tenant with its status, and the ConfigMap for all others where there are any."""
+        """Return each Tenant with its status, and the ConfigMap for all others and the half-life."""
         capacity, stored = capacity_of(pools), self._usage.stored()
         unread = {body["metadata"]["name"] for body, _ in self.broken}
         told, own = [], {}
@@ -98,7 +98,7 @@ class Sharing:
                 namespace = name.removeprefix(OWN)
                 old = _readable(stored.get(namespace))
                 own[namespace] = tenant_status(None, old, figures, capacity, now)
-        return told, self._usage.config_map(own) if own else None
+        return told, self._usage.config_map(own) if own or told else None
 
     def overbooked(self, pools: Iterable[Pool]) -> Mapping[str, str]:
         """Return, by accelerator, in words how quotas leave nothing for those without."""

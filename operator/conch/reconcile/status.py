@@ -22,6 +22,8 @@ Object = dict[str, Any]
 C = ConditionType
 _DRIFTING = (Reason.AWAITING_SHARE, Reason.LIMITED_BY_SHARE)
 """Reasons whose numbers change with time alone."""
+_BLIND = (Reason.NO_METRICS, Reason.PARTIAL_METRICS, Reason.ABSURD_METRICS)
+"""Reasons that say more of scaling than that shares limit it."""
 
 
 @dataclass(frozen=True)
@@ -225,9 +227,10 @@ def scaling_wish(outcome: Outcome) -> Wish:
         return Wish(C.SCALING_ACTIVE, None, Reason.NO_METRICS, "nothing to scale yet")
     grant, wanted = outcome.grant, outcome.wanted
     held_back = wanted is not None and wanted < decision.wished
-    if held_back and grant is not None and grant.reason is not None and decision.active:
+    told = decision.reason not in _BLIND
+    if held_back and told and grant is not None and grant.reason is not None:
         text = f"{decision.wished} replicas are wished for, {wanted} may be had: {grant.message}"
-        return Wish(C.SCALING_ACTIVE, True, Reason.LIMITED_BY_SHARE, text)
+        return Wish(C.SCALING_ACTIVE, decision.active, Reason.LIMITED_BY_SHARE, text)
     return Wish(C.SCALING_ACTIVE, decision.active, decision.reason, decision.message)
 
 
