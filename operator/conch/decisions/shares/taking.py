@@ -231,10 +231,12 @@ class _Taking:
 
     def _fair(self, taker: Claim, pool: Pool, victim: str, lost: float) -> bool:
         books, mine = self._books, taker.tenant
+        if not self._below(mine):
+            return False
         after = books.share(mine, books.charge(taker, pool.name))
-        if books.allocated[mine] <= _SMALL:
-            return books.share(victim) >= TURN * after - _SMALL
-        return self._below(mine) and books.share(victim, -lost) >= after - _SMALL
+        if books.share(victim, -lost) >= after - _SMALL:
+            return True
+        return books.allocated[mine] <= _SMALL and books.share(victim) >= TURN * after - _SMALL
 
     def _rank(self, victims: Sequence[_Victim], place: int, node: str) -> tuple[object, ...]:
         """Return what ways to make room are ordered by: the least harm first, then by name."""

@@ -4,9 +4,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from conch.api.pool import GPUPoolSpec
+from conch.decisions import placement
 from conch.decisions.fleet import Amounts, Node, Pool, ServiceKey, Shape
 from conch.decisions.placement import Ledger
-from conch.decisions.shares import Claim, Holding, Shares, Tenant, share
+from conch.decisions.shares import Claim, Grant, Holding, Shares, Tenant, share
 
 GPU = "nvidia.com/gpu"
 LONG_AGO = -1e6
@@ -81,26 +82,35 @@ class World:
         """Return the replicas of a tenant."""
         return sum(len(c.held) for c in self.claims.values() if c.tenant == tenant)
 
-    def decide(self) -> Shares:
-        """Decide once, and change nothing."""
+    def free(self) -> Ledger:
+        """Return what is free now."""
         free = Ledger()
         for claim in self.claims.values():
-            for h in claim.held:
+            for h in (*claim.held, *claim.surplus):
                 free.book(str(h.node), claim.shapes[h.pool].need)
+        return free
+
+    def decide(self, leaving: Mapping[str, float] | None = None) -> Shares:
+        """Decide once, and change nothing."""
         return share(
-            self.tenants.values(), self.claims.values(), self.pools, free=free, now=self.now
+            self.tenants.values(),
+            self.claims.values(),
+            self.pools,
+            free=self.free(),
+            now=self.now,
+            leaving=leaving,
         )
 
     def step(self, seconds: float = 60.0) -> Shares:
-        """Let time pass, decide, and carry it out."""
+        """Let time pass, decide, and carry it out: what is free first, then what is taken back."""
         self.now += seconds
         found = self.decide()
+        self._start(found)
         for name, claim in self.claims.items():
             kept = [h for h in claim.held if h.id not in found.grants[claim.key].given_up]
             self.moved += len(claim.held) - len(kept)
             self.claims[name] = replace(claim, held=tuple(kept[: claim.wished]))
-        for name in sorted(self.claims):
-            self._start(name, found)
+        self._start(found)
         return found
 
     def settle(self, most: int = 50) -> None:
@@ -112,28 +122,42 @@ class World:
                 return
         raise AssertionError("it does not come to rest")
 
-    def _start(self, name: str, found: Shares) -> None:
-        claim = self.claims[name]
-        for where, count in found.grants[claim.key].replicas.items():
-            while len(self.claims[name].held) < claim.wished and (
-                sum(h.pool == where for h in self.claims[name].held) < count
-            ):
-                node = self._node(where, claim.shapes[where].need)
-                if node is None:
-                    break
-                self._born += 1
-                new = Holding(f"pod-{self._born}", where, node, self.now)
-                claim = replace(self.claims[name], held=(*self.claims[name].held, new))
-                self.claims[name] = claim
+    def _start(self, found: Shares) -> None:
+        free = self.free()
+        for name in sorted(self.claims):
+            claim = self.claims[name]
+            grant = found.grants[claim.key]
+            staying = [h for h in claim.held if h.id not in grant.given_up]
+            for where, count in grant.replicas.items():
+                there = sum(h.pool == where for h in staying)
+                for _ in range(min(count - there, claim.wished - len(staying))):
+                    node = placement.choose(self._pool(where), claim.shapes[where], free)
+                    if node is None:
+                        break
+                    free.book(node, claim.shapes[where].need)
+                    self._born += 1
+                    staying.append(Holding(f"pod-{self._born}", where, node, self.now))
+                    claim = replace(claim, held=(*claim.held, staying[-1]))
+            self.claims[name] = claim
 
-    def _node(self, name: str, need: Amounts) -> str | None:
-        there = next(p for p in self.pools if p.name == name)
-        for node in there.nodes:
-            left = node.free(there.spec.resource_name)
-            for claim in self.claims.values():
-                for h in claim.held:
-                    if h.node == node.name:
-                        left -= claim.shapes[h.pool].need
-            if left.covers(need):
-                return node.name
-        return None
+    def _pool(self, name: str) -> Pool:
+        return next(p for p in self.pools if p.name == name)
+
+
+def of(shares: Shares, name: str) -> Grant:
+    """Return the grant of a service TENANT/NAME (or NAME)."""
+    namespace, _, short = name.rpartition("/")
+    return shares.grants[ServiceKey(namespace or short, short)]
+
+
+def world(*tenants: Tenant, gpus: int = 8, **spec: object) -> World:
+    """Return one node of so many GPUs, shared by these tenants."""
+    return World([pool(nodes=[gpus], **spec)], {t.name: t for t in tenants})
+
+
+def a_has_all(*tenants: Tenant, gpus: int = 8, **spec: object) -> World:
+    """Return the same after tenant a took everything."""
+    here = world(*tenants, gpus=gpus, **spec)
+    here.want("a", gpus)
+    here.settle()
+    return here
