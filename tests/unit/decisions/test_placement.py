@@ -1,14 +1,25 @@
 """Which node takes a replica, and what is said where none does."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from conch.decisions.fleet import Amounts, Shape, ordered
-from conch.decisions.placement import Ledger, choose, explain, obstacle, room, tolerates
+from conch.decisions.placement import (
+    Ledger,
+    Wish,
+    bar,
+    choose,
+    explain,
+    obstacle,
+    popular,
+    room,
+    tolerates,
+)
 from tests.kit.rendering import service_spec
 from tests.unit.decisions.stories import GPU, ONE_GPU, node, pool
 
+ZONE = "topology.kubernetes.io/zone"
 TAINT = {"key": "nvidia.com/gpu", "value": "present", "effect": "NoSchedule"}
 
 
@@ -78,6 +89,19 @@ def test_what_the_pods_ask_of_nodes_is_obeyed() -> None:
     assert choose(where, shape, Ledger()) == "n2"
 
 
+def test_replicas_stay_in_their_zones() -> None:
+    shape = Shape(ONE_GPU.need, (), zones=("b", "c"))
+    nodes = node("n1", labels={ZONE: "a"}), node("n2", labels={ZONE: "c"}), node("n3")
+    outside = "outside placement.zones"
+    assert [bar(n, shape) for n in nodes] == [outside, None, outside]
+    ledger, where = Ledger(), pool("a", *nodes)
+    assert choose(where, shape, ledger) == "n2"
+    assert choose(where, ONE_GPU, ledger) == "n1"
+    assert explain(where, shape, ledger) == (
+        "pool a, 3 nodes: 1 has room; 2 outside placement.zones"
+    )
+
+
 @pytest.mark.parametrize("short", ["cpu", "memory", "pods"])
 def test_gpus_alone_are_not_enough(short: str) -> None:
     plenty = {GPU: 4.0, "cpu": 64.0, "memory": 1e12, "pods": 110.0}
@@ -111,6 +135,106 @@ def test_a_pool_explains_itself_by_counts() -> None:
 
 def test_a_pool_without_nodes_names_the_labels_to_set() -> None:
     assert explain(pool("a"), ONE_GPU, Ledger()) == "pool a: no node carries pool=a"
+
+
+def gpus(count: int) -> Amounts:
+    return Amounts(gpus=count, cpu=1.0, memory=1e9, pods=1)
+
+
+class TestFragmentation:
+    """Room is kept for what is popular."""
+
+    popular: ClassVar = {gpus(1): 1.0, gpus(3): 1.0}
+    nodes = node("n1", gpus=8), node("n2", gpus=4), node("n3", gpus=3)
+
+    def test_the_least_rise_of_fragmentation_decides(self) -> None:
+        """A GPU of n3 strands its other two for half of the replicas; one of n2 or n1 strands none.
+
+        The tightest fit takes n3, the loosest n1.
+        """
+        where = pool("a", *self.nodes)
+        assert choose(where, ONE_GPU, Ledger(self.popular)) == "n2"
+        assert choose(where, ONE_GPU, Ledger()) == "n3"
+
+    def test_each_booking_counts_at_once(self) -> None:
+        ledger, where, found = Ledger(self.popular), pool("a", *self.nodes), []
+        for _ in range(4):
+            name = choose(where, ONE_GPU, ledger)
+            assert name
+            ledger.book(name, ONE_GPU.need)
+            found.append(name)
+        # From three GPUs on each of n2 and n3 only n1 keeps room for another three.
+        assert found == ["n2", "n1", "n1", "n1"]
+        ledger.release("n2", ONE_GPU.need)
+        assert choose(where, ONE_GPU, ledger) == "n2"
+
+    def test_nothing_popular_is_the_tightest_fit(self) -> None:
+        assert choose(pool("a", *self.nodes), ONE_GPU, Ledger({})) == "n3"
+
+    def test_a_pool_may_have_a_workload_of_its_own(self) -> None:
+        ledger = Ledger({gpus(1): 1.0}, by_pool={"b": self.popular})
+        assert choose(pool("a", *self.nodes), ONE_GPU, ledger) == "n3"
+        assert choose(pool("b", *self.nodes), ONE_GPU, ledger) == "n2"
+
+    def test_a_node_without_cpu_for_others_is_used_up_first(self) -> None:
+        poor = {GPU: 4.0, "cpu": 1.0, "memory": 1e12, "pods": 110.0}
+        where = pool("a", node("n1", gpus=2), node("n2", allocatable=poor))
+        need = Amounts(gpus=1, cpu=0.5, memory=1e9, pods=1)
+        assert choose(where, Shape(need, ()), Ledger({gpus(1): 1.0})) == "n1"
+        assert choose(where, Shape(need, ()), Ledger({Amounts(1, 2.0, 1e9, 1): 1.0})) == "n2"
+
+    def test_no_node_is_taken_that_has_no_room(self) -> None:
+        assert choose(pool("a", *self.nodes), Shape(gpus(9), ()), Ledger(self.popular)) is None
+        assert choose(pool("a"), ONE_GPU, Ledger(self.popular)) is None
+
+
+class TestWish:
+    """Load time and crowding, in GPUs."""
+
+    two = pool("a", node("n1"), node("n2"))
+
+    def test_a_node_with_the_files_is_preferred(self) -> None:
+        wish = Wish(cached=["n2", "elsewhere"], load_seconds=30)
+        assert choose(self.two, ONE_GPU, Ledger(), wish=wish) == "n2"
+        assert choose(self.two, ONE_GPU, Ledger(), wish=Wish(cached=["n2"])) == "n1"
+
+    def test_a_service_spreads(self) -> None:
+        assert choose(self.two, ONE_GPU, Ledger(), wish=Wish(beside={"n1": 1})) == "n2"
+        crowded = Wish(beside={"n1": 1, "n2": 2, "elsewhere": 1})
+        assert choose(self.two, ONE_GPU, Ledger(), wish=crowded) == "n1"
+
+    def test_a_minute_of_loading_weighs_less_than_a_neighbour_and_two_more(self) -> None:
+        for seconds, name in ((60, "n1"), (120, "n2")):
+            wish = Wish(cached=["n2"], load_seconds=seconds, beside={"n2": 1})
+            assert choose(self.two, ONE_GPU, Ledger(), wish=wish) == name
+
+    def test_neither_is_worth_a_whole_gpu_that_nobody_can_use(self) -> None:
+        """On n2 a GPU of three would strand two for replicas that need three."""
+        where = pool("a", node("n1", gpus=4), node("n2", gpus=3))
+        wish = Wish(cached=["n2"], load_seconds=60, beside={"n1": 2})
+        assert choose(where, ONE_GPU, Ledger({gpus(3): 1.0}), wish=wish) == "n1"
+
+    def test_without_a_difference_the_tightest_fit_decides(self) -> None:
+        where = pool("a", node("n1"), node("n2", used=2))
+        assert choose(where, ONE_GPU, Ledger(), wish=Wish(load_seconds=90)) == "n2"
+
+
+class TestPopular:
+    """Which needs count as popular."""
+
+    def test_equal_needs_are_added_up_and_weights_sum_to_one(self) -> None:
+        found = popular([(gpus(1), 1), (gpus(2), 2), (gpus(1), 1)])
+        assert found == {gpus(1): 0.5, gpus(2): 0.5}
+
+    def test_the_rare_are_left_out(self) -> None:
+        assert list(popular([(gpus(1), 96), (gpus(8), 1), (gpus(2), 3)])) == [gpus(1)]
+        assert list(popular([(gpus(1), 1), (gpus(2), 3), (gpus(3), 2)], most=2)) == [
+            gpus(2),
+            gpus(3),
+        ]
+
+    def test_what_asks_for_no_gpu_or_is_not_wished_for_is_left_out(self) -> None:
+        assert popular([(gpus(0), 5), (gpus(1), 0)]) == {}
 
 
 class TestOrder:

@@ -19,8 +19,12 @@ from conch.decisions.placement.fragmentation import (
 
 WHOLE = -1
 """The option of taking devices that nothing is taken of; others are columns of States.parts."""
+LEVEL = 0.04
+"""GPUs: scores are rounded down to multiples of this, so that a fit that is a little better on paper
+does not open another node. The authors' scheduler rounds as much, to a hundred points. With exact
+scores a tenth more GPUs stay unallocated in the benchmark of placement."""
 _TIE = 1e-9
-"""GPUs: scores that differ by less are equal, whatever the last bits of their sums say."""
+"""GPUs: what differs by less is equal, whatever the last bits of sums say."""
 
 
 @dataclass
@@ -72,7 +76,8 @@ class Board:
     def best(self, demand: Demand, dislike: Floats | None = None) -> Spot | None:
         """Return the place with the least rise plus ``dislike`` (GPUs, by row), or None.
 
-        Among equals the tightest fit: the fewest GPUs free, then the least CPU, then the name.
+        Among those of one level the tightest fit: the fewest GPUs free, then the least CPU, then
+        the first by name.
         """
         if not self.names:
             return None
@@ -81,7 +86,8 @@ class Board:
         least = total.min()
         if not np.isfinite(least):
             return None
-        rows = np.flatnonzero(total <= least + _TIE)
+        level = np.floor((least + _TIE) / LEVEL) * LEVEL
+        rows = np.flatnonzero(total < level + LEVEL - _TIE)
         for tightness in (self._free, self.states.cpu):
             of_rows = tightness[rows]
             rows = rows[of_rows == of_rows.min()]
@@ -115,18 +121,23 @@ class Board:
         """Score some rows anew: the least over the devices that may be taken."""
         scores.rise[rows], scores.option[rows] = np.inf, WHOLE
         rows = rows[self.states.rows(rows).fit(demand)]
-        if demand.share < 1:
-            for column in range(self.states.parts.shape[1]):
-                enough = self.states.parts[rows, column] >= demand.share - HAIR
-                self._try(demand, scores, rows[enough], column)
-        self._try(demand, scores, rows[self.states.whole[rows] >= demand.devices], WHOLE)
+        options = self._options(demand, rows)
+        taken = [after(self.states.rows(able), demand, option) for option, able in options]
+        rises = self._measured(States.joined(taken))
+        start = 0
+        for option, able in options:
+            rise = rises[start : start + len(able)] - self._before[able]
+            start += len(able)
+            better = rise < scores.rise[able] - _TIE
+            scores.rise[able[better]], scores.option[able[better]] = rise[better], option
 
-    def _try(self, demand: Demand, scores: _Scores, rows: Ints, option: int) -> None:
-        taken = after(self.states.rows(rows), demand, option)
-        rise = self._measured(taken) - self._before[rows]
-        better = rise < scores.rise[rows] - _TIE
-        rows = rows[better]
-        scores.rise[rows], scores.option[rows] = rise[better], option
+    def _options(self, demand: Demand, rows: Ints) -> list[tuple[int, Ints]]:
+        """Return each option with the rows that have it; devices taken in part come first."""
+        found = []
+        if demand.share < 1:
+            for column, parts in enumerate(self.states.parts[rows].T):
+                found.append((column, rows[parts >= demand.share - HAIR]))
+        return [*found, (WHOLE, rows[self.states.whole[rows] >= demand.devices])]
 
 
 def after(states: States, demand: Demand, option: int) -> States:

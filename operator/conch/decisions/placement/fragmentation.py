@@ -9,7 +9,7 @@ Gradient Descent", USENIX ATC 2023, section 4; memory and pod slots count here a
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,7 +63,7 @@ class States:
     """What is free on nodes, one row a node."""
 
     whole: Floats
-    """Devices of which nothing is taken."""
+    """Devices of which nothing is taken; below zero where more is booked than there is."""
     parts: Floats
     """Free parts of devices that are taken in part, 0 to 1, in any order; one column a device."""
     cpu: Floats
@@ -78,7 +78,7 @@ class States:
         """Return the states of nodes whose devices are free or taken as a whole."""
         rows = [(a.gpus, a.cpu, a.memory, a.pods) for a in amounts]
         whole, cpu, memory, pods = np.array(rows, dtype=float).reshape(-1, 4).T
-        return cls(np.maximum(whole, 0.0), np.zeros((len(rows), 0)), cpu, memory, pods)
+        return cls(whole, np.zeros((len(rows), 0)), cpu, memory, pods)
 
     def rows(self, index: Any) -> "States":
         """Return some of the rows."""
@@ -109,19 +109,34 @@ class States:
     @property
     def free(self) -> Floats:
         """Free GPUs of each node."""
-        total = self.whole.copy()
+        total: Floats = np.maximum(self.whole, 0.0)
         for part in self.parts.T:
             total += part
         return total
 
-    def offering(self, share: float) -> tuple[Floats, Floats]:
-        """Return how many devices of each node have so much free, and how much they have."""
-        count, amount = self.whole.copy(), self.whole.copy()
-        for part in self.parts.T:
-            enough = part >= share - HAIR
-            count += enough
-            amount += np.where(enough, part, 0.0)
-        return count, amount
+    @classmethod
+    def joined(cls, states: Sequence["States"]) -> "States":
+        """Return all rows, one after the other."""
+        return cls(
+            np.concatenate([s.whole for s in states]),
+            np.concatenate([s.parts for s in states]),
+            np.concatenate([s.cpu for s in states]),
+            np.concatenate([s.memory for s in states]),
+            np.concatenate([s.pods for s in states]),
+        )
+
+    def offering(self, shares: Floats) -> tuple[Ints, Floats]:
+        """Return, by node and share, how many devices have so much free, and how much they have."""
+        whole = np.maximum(self.whole, 0.0)[:, None]
+        if not self.parts.size:
+            each = np.repeat(whole, len(shares), axis=1)
+            return each.astype(np.intp), each
+        parts = np.sort(self.parts, axis=1)[:, ::-1]
+        count = (parts[:, :, None] >= shares - HAIR).sum(axis=1)
+        # From the most free down, one after the other: the last bits never depend on other rows.
+        sums = np.concatenate([whole, parts], axis=1).cumsum(axis=1)
+        amount = np.take_along_axis(sums, count, axis=1)
+        return count + whole.astype(np.intp), amount
 
 
 class Fragmentation:
@@ -136,33 +151,36 @@ class Fragmentation:
     def __init__(self, weights: Mapping[Demand, float]) -> None:
         total = math.fsum(weights.values())
         counted = {d: w / total for d, w in weights.items() if w > 0 and d.devices > 0}
+        self._shares = np.unique([d.share for d in counted])
+        self._devices = np.unique([d.devices for d in counted])
         self._cpu = np.unique([d.cpu for d in counted])
         self._memory = np.unique([d.memory for d in counted])
-        shares = sorted({d.share for d in counted})
-        self._tables = [self._table(share, counted) for share in shares]
+        self._fitting = self._table(counted)
 
-    def _table(self, share: float, weights: Mapping[Demand, float]) -> tuple[float, Floats, Floats]:
-        mine = {d: w for d, w in weights.items() if d.share == share}
-        devices = np.unique([d.devices for d in mine]).astype(float)
-        table = np.zeros((len(devices) + 1, len(self._cpu) + 1, len(self._memory) + 1))
-        for demand in sorted(mine, key=lambda d: (d.devices, d.cpu, d.memory, d.pods)):
+    def _table(self, weights: Mapping[Demand, float]) -> Floats:
+        """Return the weight of the demands of a share that fit, by ranks of what is free."""
+        edges = (self._devices, self._cpu, self._memory)
+        table = np.zeros((len(self._shares), *(len(e) + 1 for e in edges)))
+        for demand in sorted(weights, key=lambda d: (d.devices, d.cpu, d.memory, d.pods)):
             place = (
-                np.searchsorted(devices, demand.devices) + 1,
-                np.searchsorted(self._cpu, demand.cpu) + 1,
-                np.searchsorted(self._memory, demand.memory) + 1,
+                self._shares.searchsorted(demand.share),
+                self._devices.searchsorted(demand.devices) + 1,
+                self._cpu.searchsorted(demand.cpu) + 1,
+                self._memory.searchsorted(demand.memory) + 1,
             )
-            table[place] += mine[demand]
-        return share, devices, table.cumsum(0).cumsum(1).cumsum(2)
+            table[place] += weights[demand]
+        fitting: Floats = table.cumsum(1).cumsum(2).cumsum(3)
+        return fitting
 
     def of(self, states: States) -> Floats:
         """Return the fragmentation of each node, in GPUs."""
         cpu = self._cpu.searchsorted(np.maximum(states.cpu, 0.0) * SLACK, "right")
         memory = self._memory.searchsorted(np.maximum(states.memory, 0.0) * SLACK, "right")
+        count, amount = states.offering(self._shares)
+        rank = self._devices.searchsorted(count, "right")
         usable = np.zeros(len(states))
-        for share, devices, table in self._tables:
-            count, amount = states.offering(share)
-            rank = devices.searchsorted(count, "right")
-            usable += amount * table[rank, cpu, memory]
+        for share in range(len(self._shares)):
+            usable += amount[:, share] * self._fitting[share, rank[:, share], cpu, memory]
         return states.free - np.where(states.pods >= 1, usable, 0.0)
 
 
