@@ -99,7 +99,7 @@ class Decider:
             replicas.book_admitted(facts.service, facts.pools, facts.shapes, ledger)
         proposals = [self._proposal(facts, fleet, ledger, now) for facts in services]
         wishes = [self._wish(p) for p in proposals if p.facts.shapes]
-        grants = self._sharing.decide(wishes, fleet.pools, now).grants
+        grants = self._sharing.decide(wishes, fleet.pools, now, self._popular).grants
         return [self._planned(p, fleet, ledger, grants.get(p.facts.key), now) for p in proposals]
 
     def _workload(self, fleet: FleetFacts) -> Mapping[str, Mapping[Amounts, float]]:

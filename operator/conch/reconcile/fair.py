@@ -6,6 +6,7 @@ from typing import Any
 
 from conch.api.tenant import TenantStatus
 from conch.decisions.fleet import Pool, ServiceKey
+from conch.decisions.placement.ledger import Workload
 from conch.decisions.shares import Grant, Shares, Standing
 from conch.decisions.shares.entitlement import QUOTAS_AT_MOST
 from conch.decisions.shares.usage import HALF_LIFE_S
@@ -37,11 +38,20 @@ class Sharing:
         """Return what a service was granted in the last tick."""
         return self._shares.grants.get(key)
 
-    def decide(self, wishes: Sequence[Wished], pools: Sequence[Pool], now: float) -> Shares:
-        """Charge what is held, and return what each service may have; ``now`` since the epoch."""
+    def decide(
+        self,
+        wishes: Sequence[Wished],
+        pools: Sequence[Pool],
+        now: float,
+        workload: Mapping[str, Workload] | None = None,
+    ) -> Shares:
+        """Charge what is held, and return what each service may have; ``now`` since the epoch.
+
+        ``workload``: what is popular in each pool.
+        """
         self._tenancy, self.broken = self._usage.look(now)
         self._usage.settle(holdings(wishes, pools), self._tenancy, now)
-        self._shares = shared(wishes, self._tenancy, pools, now)
+        self._shares = shared(wishes, self._tenancy, pools, now, workload or {})
         self._services = defaultdict(int)
         for wish in wishes:
             self._services[self._tenancy.of(wish.facts.key.namespace)] += 1

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from conch.decisions import replicas
 from conch.decisions.fleet import Pod, Pool
 from conch.decisions.placement import Ledger
+from conch.decisions.placement.ledger import Workload
 from conch.decisions.scaling import ServiceLoad
 from conch.decisions.shares import Claim, Grant, Holding, Shares, share
 from conch.decisions.shares.measure import fleet_of
@@ -29,9 +30,18 @@ class Wished:
     """Paused: what it holds is charged, and neither taken nor added to."""
 
 
-def shared(wishes: Sequence[Wished], tenancy: Tenancy, pools: Sequence[Pool], now: float) -> Shares:
-    """Return what each service may have; ``now`` in seconds since the epoch."""
-    free, leaving = _soon(wishes, pools)
+def shared(
+    wishes: Sequence[Wished],
+    tenancy: Tenancy,
+    pools: Sequence[Pool],
+    now: float,
+    workload: Mapping[str, Workload],
+) -> Shares:
+    """Return what each service may have; ``now`` in seconds since the epoch.
+
+    ``workload``: what is popular in each pool, so that nodes are chosen as planning chooses them.
+    """
+    free, leaving = _soon(wishes, pools, Ledger(by_pool=workload))
     claims = [_claim(wish, tenancy) for wish in wishes]
     tenants = tenancy.tenants(_young(wishes, pools, now))
     return share(tenants, claims, pools, free=free, now=now, leaving=leaving)
@@ -117,9 +127,14 @@ def _claim(wish: Wished, tenancy: Tenancy) -> Claim:
     )
 
 
-def _soon(wishes: Iterable[Wished], pools: Iterable[Pool]) -> tuple[Ledger, Mapping[str, float]]:
-    """Return what is free once everything that leaves has left, and the GPUs that leave, by pool."""
-    ledger, by_name = Ledger(), {p.name: p for p in pools}
+def _soon(
+    wishes: Iterable[Wished], pools: Iterable[Pool], ledger: Ledger
+) -> tuple[Ledger, Mapping[str, float]]:
+    """Return what is free once everything that leaves has left, and the GPUs that leave, by pool.
+
+    ``ledger`` has no bookings yet.
+    """
+    by_name = {p.name: p for p in pools}
     nodes = {p.name: {n.name for n in p.nodes} for p in by_name.values()}
     leaving: dict[str, float] = defaultdict(float)
     for wish in wishes:

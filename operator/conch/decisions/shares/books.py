@@ -142,7 +142,7 @@ def opened(
             if holding.pool in by_name and holding.pool in claim.shapes:
                 books._move(claim, holding.pool, 1)  # noqa: SLF001 -- it is what makes the books
                 held_in[holding.pool] += books.charge(claim, holding.pool)
-    capacity = open_capacity(by_name.values(), held_in, free)
+    capacity = open_capacity(by_name.values(), held_in, free, books.fleet)
     _entitle(books, capacity)
     return books
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from conch.api.pool import SharingMode
 from conch.decisions.fleet import Pool, Shape
 from conch.decisions.placement import Ledger
 
@@ -46,7 +47,7 @@ def fleet_of(pools: Iterable[Pool]) -> Fleet:
 
 
 def open_capacity(
-    pools: Iterable[Pool], held: Mapping[str, float], free: Ledger
+    pools: Iterable[Pool], held: Mapping[str, float], free: Ledger, fleet: Fleet
 ) -> Mapping[str, float]:
     """Return what tenants may share of each pool, in GPUs of relative speed 1.
 
@@ -54,13 +55,14 @@ def open_capacity(
     no part of it. An elastic pool has no bound.
     """
     return {
-        p.name: float("inf")
-        if p.spec.elastic
-        else held.get(p.name, 0.0) + p.spec.relative_speed * _free(p, free)
+        p.name: float("inf") if p.spec.elastic else held.get(p.name, 0.0) + _free(p, free, fleet)
         for p in pools
     }
 
 
-def _free(pool: Pool, free: Ledger) -> float:
-    open_nodes = [n for n in pool.nodes if n.ready and n.schedulable]
-    return pool.gpus_of(sum(max(0, free.free(n, pool).gpus) for n in open_nodes))
+def _free(pool: Pool, free: Ledger, fleet: Fleet) -> float:
+    left = [free.free(n, pool) for n in pool.nodes if n.ready and n.schedulable]
+    if pool.spec.sharing.mode is SharingMode.CPU:
+        cpu = sum(max(0.0, of.cpu) for of in left)
+        return fleet.gpus * cpu / fleet.cpu if fleet.cpu > 0 else 0.0
+    return pool.gpus_of(sum(max(0, of.gpus) for of in left)) * pool.spec.relative_speed
