@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from conch.clients.clock import SystemClock
+from conch.decisions.shares.usage import HALF_LIFE_S
 from conch.reconcile.views import seconds_of
 from e2e.cluster.artifacts import Image, ensure_images
 from e2e.cluster.cluster import Cluster, ensure
@@ -35,14 +36,25 @@ class Stage:
 
 
 def ensure_stage(
-    report: Reporter, *, tick_seconds: float = 2.0, relist_seconds: float = 60.0
+    report: Reporter,
+    *,
+    tick_seconds: float = 2.0,
+    relist_seconds: float = 60.0,
+    half_life_seconds: float = HALF_LIFE_S,
 ) -> Stage:
-    """Bring up cluster, models and operator, as far as they are not there yet."""
+    """Bring up cluster, models and operator, as far as they are not there yet.
+
+    ``half_life_seconds`` is that of what tenants used.
+    """
     cluster = ensure(report)
     tools = Tools(cluster.bin, cluster.kubeconfig)
     manifest = ensure_models(cluster, report)
     models = models_folder(cluster)
-    pace = {"tickSeconds": tick_seconds, "relistSeconds": relist_seconds}
+    pace = {
+        "tickSeconds": tick_seconds,
+        "relistSeconds": relist_seconds,
+        "usageHalfLifeSeconds": half_life_seconds,
+    }
     install(tools, cluster, models, report=report, pace=pace)
     return Stage(cluster, tools, models, manifest)
 

@@ -12,12 +12,16 @@ from e2e.scratch import Scratch, scratch
 
 RELIST_S = 5.0
 """Short, so that what only a list finds is found while a test waits."""
+HALF_LIFE_S = 60.0
+"""Of what tenants used: short, so that it counts within a test."""
 
 
 @pytest.fixture(scope="session")
 def stage() -> Stage:
     """A cluster with Conch, the sample models and the pools of the examples."""
-    found = ensure_stage(terminal_reporter(), relist_seconds=RELIST_S)
+    found = ensure_stage(
+        terminal_reporter(), relist_seconds=RELIST_S, half_life_seconds=HALF_LIFE_S
+    )
     found.tools.apply(*documents("pools.yaml"))
     return found
 
