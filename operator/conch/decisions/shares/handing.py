@@ -11,9 +11,8 @@ from conch.decisions import placement
 from conch.decisions.fleet import ServiceKey
 from conch.decisions.shares.books import Books
 from conch.decisions.shares.claims import Claim
+from conch.decisions.shares.reserve import Reserve
 from conch.decisions.shares.suit import suited
-
-_SMALL = 1e-9
 
 _Turn = tuple[int, int, str, ServiceKey, int]
 """Priority (negative), whether it has a replica already, created, key; and its place in a list."""
@@ -29,7 +28,7 @@ class _Handing:
 
     def __init__(self, books: Books) -> None:
         self._books = books
-        self._reserve = _Reserve(books)
+        self._reserve = Reserve(books)
         self._options = suited(books)
         self._limited: set[ServiceKey] = set()
         self._queues: dict[str, list[_Turn]] = defaultdict(list)
@@ -90,40 +89,3 @@ def _book(books: Books, claim: Claim, pool: str) -> bool:
     if node is not None:
         books.free.book(node, shape.need)
     return node is not None
-
-
-class _Reserve:
-    """GPUs that are kept for tenants that lend none of their quota."""
-
-    def __init__(self, books: Books) -> None:
-        self._books = books
-        self._keepers = [t for t in books.tenants.values() if t.quota and not t.lending]
-        self._free = self._counted() if self._keepers else {}
-
-    def _counted(self) -> dict[str, float]:
-        free: dict[str, float] = defaultdict(float)
-        for pool in self._books.pools.values():
-            gpus = sum(max(0, self._books.free.free(n, pool).gpus) for n in pool.nodes)
-            more = float("inf") if pool.spec.elastic else pool.gpus_of(gpus)
-            free[pool.spec.accelerator] += more
-        return free
-
-    def leaves(self, claim: Claim, pool: str) -> bool:
-        """Tell whether enough stays free for the others' quotas after one more replica."""
-        if not self._keepers:
-            return True
-        accelerator = self._books.pools[pool].spec.accelerator
-        kept = sum(
-            max(0.0, t.quota.get(accelerator, 0.0) - self._books.gpus[t.name, accelerator])
-            for t in self._keepers
-            if t.name != claim.tenant
-        )
-        left = self._free[accelerator] - self._books.gpus_in(claim, pool)
-        return left >= kept - _SMALL
-
-    def took(self, claim: Claim, pool: str) -> None:
-        """Note that a replica was granted."""
-        if self._keepers:
-            accelerator = self._books.pools[pool].spec.accelerator
-            gpus = self._books.gpus_in(claim, pool)
-            self._free[accelerator] -= gpus

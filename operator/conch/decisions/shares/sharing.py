@@ -3,11 +3,13 @@
 from collections.abc import Iterable, Mapping
 
 from conch.api.conditions import Reason
+from conch.decisions import placement
 from conch.decisions.fleet import Pool, ServiceKey
 from conch.decisions.placement import Ledger
 from conch.decisions.shares.books import Books, opened
 from conch.decisions.shares.claims import Claim, Grant, Shares, Tenant
 from conch.decisions.shares.handing import hand_out
+from conch.decisions.shares.reserve import Reserve
 from conch.decisions.shares.taking import take_back
 
 
@@ -29,14 +31,15 @@ def share(
     books = opened(tenants, claims, pools, free=free, now=now)
     limited = hand_out(books)
     take_back(books, leaving or {})
+    reserve = Reserve(books)
     return Shares(
-        grants={c.key: _grant(books, c, limited) for c in books.claims},
+        grants={c.key: _grant(books, c, limited, reserve) for c in books.claims},
         standings=books.standings(),
     )
 
 
-def _grant(books: Books, claim: Claim, limited: set[ServiceKey]) -> Grant:
-    reason, message = _why(books, claim, limited)
+def _grant(books: Books, claim: Claim, limited: set[ServiceKey], reserve: Reserve) -> Grant:
+    reason, message = _why(books, claim, limited, reserve)
     return Grant(
         replicas=dict(books.granted[claim.key]),
         given_up=frozenset(books.gone[claim.key]),
@@ -45,7 +48,9 @@ def _grant(books: Books, claim: Claim, limited: set[ServiceKey]) -> Grant:
     )
 
 
-def _why(books: Books, claim: Claim, limited: set[ServiceKey]) -> tuple[Reason | None, str]:
+def _why(
+    books: Books, claim: Claim, limited: set[ServiceKey], reserve: Reserve
+) -> tuple[Reason | None, str]:
     """Return why a service gets no more, where that is a matter of shares."""
     if not books.missing(claim) or not books.options(claim):
         return None, ""
@@ -58,12 +63,28 @@ def _why(books: Books, claim: Claim, limited: set[ServiceKey]) -> tuple[Reason |
         for c in books.claims
         if c.tenant != claim.tenant and any(h.pool in reachable for h in c.held)
     }
+    kept = _kept(books, claim, reserve)
+    if kept:
+        return Reason.AWAITING_SHARE, kept
     if not others:
         return None, ""
     return Reason.AWAITING_SHARE, (
         f"no GPU is free that tenant {tenant.name} may have now: it holds "
         f"{_standing(books, tenant.name)}; the largest share has {_most_above(books, others)}"
     )
+
+
+def _kept(books: Books, claim: Claim, reserve: Reserve) -> str:
+    """Return what is free and kept for others, in words; empty where it would be of no use."""
+    parts: dict[str, None] = {}
+    for name in books.options(claim):
+        pool, shape = books.pools[name], claim.shapes[name]
+        if reserve.leaves(claim, name) or not placement.room(pool, shape, books.free, most=1):
+            continue
+        accelerator = pool.spec.accelerator
+        for whose, gpus in sorted(reserve.kept(accelerator, claim.tenant).items()):
+            parts[f"{gpus:g} {accelerator} of tenant {whose}"] = None
+    return f"what is free is kept for quotas that are not lent: {', '.join(parts)}" if parts else ""
 
 
 def _standing(books: Books, tenant: str) -> str:

@@ -23,6 +23,7 @@ from conch.decisions.fleet import Amounts, Pool
 from conch.decisions.placement import bar
 from conch.decisions.shares.books import Books
 from conch.decisions.shares.claims import Claim, Holding
+from conch.decisions.shares.reserve import Reserve
 
 RUN_TIME = 3.0
 """Load times that a replica stays at least."""
@@ -67,6 +68,7 @@ class _Taking:
 
     def __init__(self, books: Books, leaving: Mapping[str, float]) -> None:
         self._books = books
+        self._reserve = Reserve(books)
         self._budget = {
             name: _budget(pool) - leaving.get(name, 0.0) for name, pool in books.pools.items()
         }
@@ -125,13 +127,15 @@ class _Taking:
         found = min(self._moves(claim), key=lambda m: m.rank, default=None)
         if found is None:
             return False
-        books = self._books
+        books, coming = self._books, 0.0
         for victim in found.victims:
             shape = victim.claim.shapes[victim.holding.pool]
             books.take(victim.claim, victim.holding)
             books.free.release(found.node, shape.need)
             gpus = books.gpus_in(victim.claim, victim.holding.pool)
-            self._spent[found.pool] += gpus
+            coming += gpus
+        self._spent[found.pool] += coming
+        self._reserve.took(claim, found.pool, coming)
         books.free.book(found.node, claim.shapes[found.pool].need)
         books.give(claim, found.pool)
         return True
@@ -201,6 +205,8 @@ class _Taking:
         gpus = sum(books.gpus_in(v.claim, v.holding.pool) for v in chosen)
         if owed:
             return True
+        if not self._reserve.leaves(claim, pool.name, gpus):
+            return False
         if gpus > MOVED_PER_GAINED * books.gpus_in(claim, pool.name) + _SMALL:
             return False
         first = self._untouched[pool.name] and not self._spent[pool.name]
