@@ -85,7 +85,7 @@ def shown() -> list[dict[str, Any]]:
 
 def test_objects_on_the_pages_are_valid() -> None:
     specs = {kind.kind: kind.spec for kind in KINDS}
-    assert {b["kind"] for b in shown()} == {"GPUPool", "Model", "ModelService"}
+    assert {b["kind"] for b in shown()} == {"GPUPool", "Model", "ModelService", "Tenant"}
     for body in shown():
         specs[body["kind"]].model_validate(body["spec"])
 
