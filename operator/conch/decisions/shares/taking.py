@@ -9,7 +9,7 @@ share      else only if the victim's share afterwards is at least the taker's af
            allocation now over entitlement now, and only up to the taker's entitlement.
 turn       a tenant that holds nothing can fulfil that rule never where each has one replica: it
            takes its turn when the victim's share is half as much again as its own would be.
-priority   within a tenant, from lower priorities.
+priority   within a tenant, from lower priorities; at its limit, from those alone.
 time       no replica goes before 3 load times, but to who is owed its quota.
 budget     no more of a pool at a time than its disruption budget, or one replica; and no more than
            twice the GPUs that the taker gets.
@@ -96,10 +96,12 @@ class _Taking:
     def _hopeful(self, claim: Claim) -> bool:
         """Tell, at little cost, whether anything could be taken at all."""
         books, mine = self._books, claim.tenant
+        if self._lowest_of(mine) < claim.priority:
+            return True
         options = [p for p in books.options(claim) if books.allowed(claim, p)]
         if not options:
             return False
-        if any(books.owed(claim, p) for p in options) or self._lowest_of(mine) < claim.priority:
+        if any(books.owed(claim, p) for p in options):
             return True
         more = min(books.charge(claim, p) for p in options)
         return self._below(mine) and any(
@@ -128,15 +130,16 @@ class _Taking:
         if found is None:
             return False
         books, coming = self._books, 0.0
+        resource = books.pools[found.pool].spec.resource_name
         for victim in found.victims:
             shape = victim.claim.shapes[victim.holding.pool]
             books.take(victim.claim, victim.holding)
-            books.free.release(found.node, shape.need)
+            books.free.release(found.node, shape.need, resource)
             gpus = books.gpus_in(victim.claim, victim.holding.pool)
             coming += gpus
         self._spent[found.pool] += coming
         self._reserve.took(claim, found.pool, coming)
-        books.free.book(found.node, claim.shapes[found.pool].need)
+        books.free.book(found.node, claim.shapes[found.pool].need, resource)
         books.give(claim, found.pool)
         return True
 
@@ -144,15 +147,20 @@ class _Taking:
         books, shape_of = self._books, claim.shapes
         for place, name in enumerate(books.options(claim)):
             pool = books.pools[name]
-            if pool.spec.elastic or not books.allowed(claim, name):
+            if pool.spec.elastic:
                 continue
             for node in pool.nodes:
-                there = self._there(node.name)
+                there = [v for v in self._there(node.name) if self._alike(v, pool)]
                 if not there or bar(node, shape_of[name]) is not None:
                     continue
                 victims = self._enough(claim, pool, books.free.free(node, pool), there)
                 if victims:
                     yield _Move(name, node.name, victims, self._rank(victims, place, node.name))
+
+    def _alike(self, victim: _Victim, pool: Pool) -> bool:
+        """Tell whether what a replica holds is of the kind that a pool's replicas need."""
+        theirs = self._books.pools.get(victim.holding.pool)
+        return theirs is not None and theirs.spec.resource_name == pool.spec.resource_name
 
     def _there(self, node: str) -> Sequence[_Victim]:
         """Return the replicas on a node, those that are to go first in front."""
@@ -176,27 +184,49 @@ class _Taking:
     ) -> tuple[_Victim, ...] | None:
         """Return the replicas of one node that make room together, or None where none may."""
         need, books = claim.shapes[pool.name].need, self._books
-        owed = books.owed(claim, pool.name)
+        owed, over = books.owed(claim, pool.name), self._over(claim, pool)
         chosen: list[_Victim] = []
         for victim in there:
-            if free.covers(need):
+            if over <= _SMALL and free.covers(need):
                 break
-            if self._may_go(claim, pool, victim, chosen, owed=owed):
+            # At its limit, a tenant makes room for its own only.
+            mine = victim.claim.tenant == claim.tenant
+            if (mine or over <= _SMALL) and self._may_go(claim, pool, victim, chosen, owed=owed):
                 chosen.append(victim)
                 free += victim.claim.shapes[victim.holding.pool].need
-        chosen = self._needed(chosen, free, need)
-        if not free.covers(need) or not chosen or not self._affordable(claim, pool, chosen, owed):
+                over -= self._own(claim, pool, victim)
+        if over > _SMALL or not free.covers(need):
+            return None
+        chosen = self._needed(claim, pool, chosen, free, -over)
+        if not chosen or not self._affordable(claim, pool, chosen, owed):
             return None
         return tuple(chosen)
 
-    def _needed(self, chosen: Sequence[_Victim], free: Amounts, need: Amounts) -> list[_Victim]:
-        """Return those without whom there would be no room."""
-        kept = list(chosen)
+    def _over(self, claim: Claim, pool: Pool) -> float:
+        """Return the GPUs by which one more replica would exceed the tenant's limit."""
+        books, accelerator = self._books, pool.spec.accelerator
+        gpus = books.gpus_in(claim, pool.name)
+        most = books.tenants[claim.tenant].most(accelerator)
+        return books.gpus[claim.tenant, accelerator] + gpus - most if gpus else 0.0
+
+    def _own(self, claim: Claim, pool: Pool, victim: _Victim) -> float:
+        """Return the GPUs that a tenant's limit allows again once its own replica is gone."""
+        there = self._books.pools[victim.holding.pool]
+        same = there.spec.accelerator == pool.spec.accelerator
+        mine = same and victim.claim.tenant == claim.tenant
+        return self._books.gpus_in(victim.claim, there.name) if mine else 0.0
+
+    def _needed(
+        self, claim: Claim, pool: Pool, chosen: Sequence[_Victim], free: Amounts, spare: float
+    ) -> list[_Victim]:
+        """Return those without whom there would be no room, on the node or within the limit."""
+        kept, need = list(chosen), claim.shapes[pool.name].need
         for victim in chosen:
             less = free - victim.claim.shapes[victim.holding.pool].need
-            if less.covers(need):
+            own = self._own(claim, pool, victim)
+            if less.covers(need) and spare >= own - _SMALL:
                 kept.remove(victim)
-                free = less
+                free, spare = less, spare - own
         return kept
 
     def _affordable(self, claim: Claim, pool: Pool, chosen: Sequence[_Victim], owed: bool) -> bool:
@@ -217,9 +247,7 @@ class _Taking:
     ) -> bool:
         """Tell whether a replica may be taken, beside ``others`` that are taken already."""
         books, claim, holding = self._books, victim.claim, victim.holding
-        if claim.key == taker.key or holding.id in books.gone[claim.key]:
-            return False
-        if not books.tenants[claim.tenant].preemptible:
+        if self._untouchable(taker, pool, victim):
             return False
         rested = books.now - holding.created >= RUN_TIME * claim.load_seconds
         if claim.tenant == taker.tenant:
@@ -234,6 +262,19 @@ class _Taking:
             return True
         lost = sum(books.charge(v.claim, v.holding.pool) for v in (*also, victim))
         return rested and self._fair(taker, pool, claim.tenant, lost)
+
+    def _untouchable(self, taker: Claim, pool: Pool, victim: _Victim) -> bool:
+        """Tell whether a replica is out of the question, whatever the shares are."""
+        books, claim, holding = self._books, victim.claim, victim.holding
+        there = books.pools[holding.pool].spec
+        other = there.resource_name != pool.spec.resource_name
+        return (
+            claim.key == taker.key
+            or holding.id in books.gone[claim.key]
+            or not books.tenants[claim.tenant].preemptible
+            # Devices of another resource are not those that are looked for.
+            or (other and claim.shapes[holding.pool].need.gpus > 0)
+        )
 
     def _fair(self, taker: Claim, pool: Pool, victim: str, lost: float) -> bool:
         books, mine = self._books, taker.tenant

@@ -152,7 +152,7 @@ def of(shares: Shares, name: str) -> Grant:
 
 def world(*tenants: Tenant, gpus: int = 8, **spec: object) -> World:
     """Return one node of so many GPUs, shared by these tenants."""
-    return World([pool(nodes=[gpus], **spec)], {t.name: t for t in tenants})
+    return World([pool("a100", [gpus], **spec)], {t.name: t for t in tenants})
 
 
 def a_has_all(*tenants: Tenant, gpus: int = 8, **spec: object) -> World:
