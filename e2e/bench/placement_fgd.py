@@ -100,8 +100,8 @@ def _levels(rises: Floats) -> Ints:
     """Return scores from 0 to 100, as Kubernetes' scheduler takes them; -1 where nothing fits.
 
     The authors' scheduler rounds a sigmoid of the descent in GPUs, and takes the first node by name
-    among equals. That decides more than it looks like: with unrounded scores FGD leaves a third
-    more GPUs unallocated on this trace.
+    among equals. That decides more than it looks like: with unrounded scores FGD leaves four
+    tenths more GPUs unallocated on this trace.
     """
     scores = np.floor(100 / (1 + np.exp(rises / MILLI)))
     levels: Ints = np.where(np.isfinite(rises), scores, -1).astype(np.int64)

@@ -1,7 +1,7 @@
 """Which node takes a replica: filter, then score; and why none does.
 
 The score is the rise of fragmentation (fragmentation.py), plus what the service wishes of its nodes
-(wish.py). Equal scores go to the tightest fit (fewest GPUs left over), which keeps whole nodes free
+(wish.py). Equal scores go to the tightest fit (the least left over), which keeps whole nodes free
 for replicas that need many GPUs. Prices decide between pools (fleet.ordered), not within one.
 """
 

@@ -117,6 +117,8 @@ class States:
     @classmethod
     def joined(cls, states: Sequence["States"]) -> "States":
         """Return all rows, one after the other."""
+        if len(states) == 1:
+            return states[0]
         return cls(
             np.concatenate([s.whole for s in states]),
             np.concatenate([s.parts for s in states]),
@@ -125,12 +127,12 @@ class States:
             np.concatenate([s.pods for s in states]),
         )
 
-    def offering(self, shares: Floats) -> tuple[Ints, Floats]:
+    def offering(self, shares: Floats) -> tuple[Floats | Ints, Floats]:
         """Return, by node and share, how many devices have so much free, and how much they have."""
         whole = np.maximum(self.whole, 0.0)[:, None]
         if not self.parts.size:
-            each = np.repeat(whole, len(shares), axis=1)
-            return each.astype(np.intp), each
+            each = np.broadcast_to(whole, (len(self), len(shares)))
+            return each, each
         parts = np.sort(self.parts, axis=1)[:, ::-1]
         count = (parts[:, :, None] >= shares - HAIR).sum(axis=1)
         # From the most free down, one after the other: the last bits never depend on other rows.
@@ -152,7 +154,7 @@ class Fragmentation:
         total = math.fsum(weights.values())
         counted = {d: w / total for d, w in weights.items() if w > 0 and d.devices > 0}
         self._shares = np.unique([d.share for d in counted])
-        self._devices = np.unique([d.devices for d in counted])
+        self._devices = np.unique([float(d.devices) for d in counted])
         self._cpu = np.unique([d.cpu for d in counted])
         self._memory = np.unique([d.memory for d in counted])
         self._fitting = self._table(counted)

@@ -1,6 +1,7 @@
 """What is free while one pass hands out nodes."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -34,7 +35,8 @@ class Ledger:
         self._workload, self._by_pool = workload or {}, by_pool or {}
         self._measures: dict[str, Fragmentation] = {}
         self._ranked: dict[tuple[str, str], _Ranked] = {}
-        self._booked: dict[str, Amounts] = {}
+        self._booked: dict[str, dict[str | None, Amounts]] = {}
+        """By node, and by what the devices are."""
         self._left: dict[str, dict[str, Amounts]] = {}
         """What is left, by the name of the GPU resource and node; looked up again once booked."""
         self._shelves: dict[tuple[str, str], Shelf] = {}
@@ -45,19 +47,31 @@ class Ledger:
         known = self._left.setdefault(pool.spec.resource_name, {})
         left = known.get(node.name)
         if left is None:
-            left = node.free(pool.spec.resource_name) - self._booked.get(node.name, Amounts())
+            resource = pool.spec.resource_name
+            left = node.free(resource) - self._taken(node.name, resource)
             known[node.name] = left
         return left
 
-    def book(self, node: str, need: Amounts) -> None:
-        """Take ``need`` from a node."""
-        self._booked[node] = self._booked.get(node, Amounts()) + need
+    def _taken(self, node: str, resource: str) -> Amounts:
+        """Return what is booked at a node; of devices only those of a resource."""
+        total = Amounts()
+        for of, amounts in self._booked.get(node, {}).items():
+            total += amounts if of in (None, resource) else replace(amounts, gpus=0)
+        return total
+
+    def book(self, node: str, need: Amounts, resource: str | None = None) -> None:
+        """Take ``need`` from a node.
+
+        A node may have devices of several kinds, such as MIG profiles: ``resource`` tells of which
+        these are; None stands for whatever is asked about.
+        """
+        booked = self._booked.setdefault(node, {})
+        booked[resource] = booked.get(resource, Amounts()) + need
         self._changed(node)
 
-    def release(self, node: str, need: Amounts) -> None:
+    def release(self, node: str, need: Amounts, resource: str | None = None) -> None:
         """Give ``need`` back to a node: what leaves it is free for others."""
-        self._booked[node] = self._booked.get(node, Amounts()) - need
-        self._changed(node)
+        self.book(node, Amounts() - need, resource)
 
     def _changed(self, node: str) -> None:
         for known in self._left.values():
