@@ -38,16 +38,17 @@ class Conch:
 
     def __call__(self, scene: Scene) -> Plan:
         """Ask ``share``, and give its grants nodes as the operator does: by what is popular."""
+        wanted = popular(_demand(scene))
         found = share(
             self._tenants(scene),
             [_claim(wish, scene.now) for wish in scene.wishes],
             [_pool(scene.nodes)],
-            free=_booked(Ledger(), scene.replicas()),
+            free=_booked(Ledger(wanted), scene.replicas()),
             now=_EPOCH + scene.now,
         )
         gone = frozenset(name for grant in found.grants.values() for name in grant.given_up)
         staying = [r for r in scene.replicas() if r.id not in gone]
-        ledger = _booked(Ledger(popular(_demand(scene))), staying)
+        ledger = _booked(Ledger(wanted), staying)
         return Plan(list(_starts(scene, found, ledger)), gone)
 
     def _tenants(self, scene: Scene) -> list[Tenant]:

@@ -34,7 +34,7 @@ Policy = Callable[[Scene], Plan]
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One tick, by tenant in GPU-seconds."""
+    """One tick, or some at which nothing happened; by tenant in GPU-seconds."""
 
     start: float
     seconds: float
@@ -73,7 +73,7 @@ class Engine:
         self.decisions = 0
 
     def until(self, span: float) -> Iterator[Step]:
-        """Yield the ticks of so many seconds."""
+        """Yield the steps of so many seconds."""
         while self.now < span:
             yield self.step()
 
@@ -157,13 +157,14 @@ class Engine:
             raise AssertionError(f"{self.now} s: impossible plan {plan}")
 
     def _pass_time(self, preempted: int) -> Step:
-        start, end = self.now, self.now + self._tick
+        start, end = self.now, self.now + self._tick * self._quiet_ticks()
+        seconds = end - start
         demand = dict.fromkeys(self._workload.weights, 0.0)
         served, ready = dict(demand), dict.fromkeys(demand, 0)
         for state in list(self._states.values()):
             until = self._work_on(state, start, end)
             tenant, gpus = state.work.tenant, state.work.gpus
-            demand[tenant] += gpus * state.wished * (until - start) / self._tick
+            demand[tenant] += gpus * state.wished * (until - start) / seconds
             served[tenant] += gpus * sum(_service(r, start, until) for r in state.held)
             if state.left <= 0:
                 del self._states[state.work.name]
@@ -173,13 +174,27 @@ class Engine:
             ready[tenant] += gpus * loaded
             self._changed |= any(start < r.ready <= end for r in state.held)
         self.now = end
-        return Step(start, self._tick, served, self._entitled(demand), preempted, ready)
+        return Step(start, seconds, served, self._entitled(demand, seconds), preempted, ready)
 
-    def _entitled(self, demand: Mapping[str, float]) -> dict[str, float]:
-        """Return the entitlements of one tick, in GPU-seconds."""
+    def _quiet_ticks(self) -> int:
+        """Return how many ticks pass at once: as long as nothing happens, at least one."""
+        if self._changed:
+            return 1
+        events = [(self.now // REVIEW + 1) * REVIEW]
+        if self._coming:
+            events.append(self._coming[-1].arrived)
+        for state in self._states.values():
+            events += (time for time, _ in state.work.wishes if time > self.now)
+            events += (r.ready for r in state.held if r.ready > self.now)
+            if state.held:
+                events.append(self.now + state.left / len(state.held))
+        return max(1, int((min(events) - self.now) // self._tick))
+
+    def _entitled(self, demand: Mapping[str, float], seconds: float) -> dict[str, float]:
+        """Return the entitlements of a step, in GPU-seconds."""
         capacity = self._nodes * GPUS_PER_NODE
         filled = water_fill(demand, self._workload.weights, capacity)
-        return {tenant: gpus * self._tick for tenant, gpus in filled.items()}
+        return {tenant: gpus * seconds for tenant, gpus in filled.items()}
 
     @staticmethod
     def _work_on(state: _State, start: float, end: float) -> float:
