@@ -94,7 +94,7 @@ class _Pass:
         shape = self.shapes[pool.name]
         node = placement.choose(pool, shape, self.ledger, wish=self.wish)
         if node is not None:
-            self.ledger.book(node, shape.need)
+            self.ledger.book(node, shape.need, pool.spec.resource_name)
             beside = {**self.wish.beside, node: self.wish.beside.get(node, 0) + 1}
             self.wish = replace(self.wish, beside=beside)
         return node
@@ -158,11 +158,11 @@ def book_admitted(
     service: Service, pools: Sequence[Pool], shapes: Mapping[str, Shape], ledger: Ledger
 ) -> None:
     """Book the nodes of pods that are pinned and not bound yet: no node counts them."""
-    there = {p.name for p in pools}
+    there = {p.name: p.spec.resource_name for p in pools}
     for pod in service.pods:
         waits = pod.node is None and not pod.gated and not pod.deleting
         if waits and pod.pinned and pod.pool in there and pod.pool in shapes:
-            ledger.book(pod.pinned, shapes[pod.pool].need)
+            ledger.book(pod.pinned, shapes[pod.pool].need, there[pod.pool])
 
 
 def all_placed(service: Service) -> bool:

@@ -145,8 +145,9 @@ def _soon(
             if shape is None or pod.node is None or pod.node not in nodes.get(pod.pool, ()):
                 continue
             if pod.deleting or pod.draining_since is not None:
-                ledger.release(pod.node, shape.need)
-                leaving[pod.pool] += by_name[pod.pool].gpus_of(shape.need.gpus)
+                pool = by_name[pod.pool]
+                ledger.release(pod.node, shape.need, pool.spec.resource_name)
+                leaving[pod.pool] += pool.gpus_of(shape.need.gpus)
     return ledger, leaving
 
 

@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 
-from conch.decisions.fleet import Misfit, misfit, ordered
+from conch.decisions.fleet import Amounts, Misfit, misfit, ordered
+from conch.decisions.placement import Ledger
 from tests.kit.rendering import service_spec
-from tests.unit.decisions.stories import pool
+from tests.unit.decisions.stories import node, pool
 
 CPU = {"sharing": {"mode": "CPU"}}
 MIG = {"sharing": {"mode": "MIG", "devicesPerGPU": 7}}
@@ -101,3 +102,19 @@ def test_what_is_refused_says_why(
 ) -> None:
     wish = service_spec(placement=placement).placement
     assert misfit(pool("a", **spec), wish) is why
+
+
+def test_devices_of_one_kind_are_not_those_of_another() -> None:
+    """A node with two MIG profiles; CPU and memory are the node's, whoever takes them."""
+    small, large = "nvidia.com/mig-1g.10gb", "nvidia.com/mig-3g.40gb"
+    offered = {small: 4.0, large: 1.0, "cpu": 8.0, "memory": 1e9, "pods": 110.0}
+    both = node("n", allocatable=offered, requested={})
+    pools = [pool(r.rpartition("/")[2], both, resourceName=r) for r in (small, large)]
+    ledger = Ledger()
+    ledger.book("n", Amounts(gpus=2, cpu=3.0, pods=1), small)
+    assert [ledger.free(both, p) for p in pools] == [
+        Amounts(gpus=2, cpu=5.0, memory=1e9, pods=109),
+        Amounts(gpus=1, cpu=5.0, memory=1e9, pods=109),
+    ]
+    ledger.release("n", Amounts(gpus=1), large)
+    assert [ledger.free(both, p).gpus for p in pools] == [2, 2]

@@ -87,5 +87,5 @@ def _book(books: Books, claim: Claim, pool: str) -> bool:
         return True
     node = placement.choose(there, shape, books.free)
     if node is not None:
-        books.free.book(node, shape.need)
+        books.free.book(node, shape.need, there.spec.resource_name)
     return node is not None

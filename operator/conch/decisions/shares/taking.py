@@ -150,17 +150,12 @@ class _Taking:
             if pool.spec.elastic:
                 continue
             for node in pool.nodes:
-                there = [v for v in self._there(node.name) if self._alike(v, pool)]
+                there = self._there(node.name)
                 if not there or bar(node, shape_of[name]) is not None:
                     continue
                 victims = self._enough(claim, pool, books.free.free(node, pool), there)
                 if victims:
                     yield _Move(name, node.name, victims, self._rank(victims, place, node.name))
-
-    def _alike(self, victim: _Victim, pool: Pool) -> bool:
-        """Tell whether what a replica holds is of the kind that a pool's replicas need."""
-        theirs = self._books.pools.get(victim.holding.pool)
-        return theirs is not None and theirs.spec.resource_name == pool.spec.resource_name
 
     def _there(self, node: str) -> Sequence[_Victim]:
         """Return the replicas on a node, those that are to go first in front."""
