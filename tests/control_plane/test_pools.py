@@ -4,7 +4,10 @@ The devices of DRA are told by ResourceSlices that the test writes in the place 
 """
 
 import contextlib
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +19,7 @@ from conch.provisioning.device_claim import claim_template
 from conch.provisioning.replica_set import replica_set
 from conch.provisioning.resources import Pool
 from tests.kit.client import Client, Object
-from tests.kit.control_plane import Cluster, condition
+from tests.kit.control_plane import ROOT, Cluster, condition
 from tests.kit.fleet import GPU, gpu_pool, model, node, simulated
 from tests.kit.operator import Invocation, Operator
 from tests.kit.proxy import FaultProxy
@@ -30,6 +33,11 @@ DRA = "/apis/resource.k8s.io/v1"
 ZONE = "topology.kubernetes.io/zone"
 MIG = "nvidia.com/mig-1g.10gb"
 DRIVER = "gpu.example.com"
+CHILDREN = {
+    "apps/v1": ("replicasets", "controllerrevisions"),
+    "policy/v1": ("poddisruptionbudgets",),
+    "v1": ("pods", "services", "configmaps", "serviceaccounts"),
+}
 MARKS = ("kueue=shared", "priority-classes", "karpenter=15m", "cluster-autoscaler", "descheduler")
 
 
@@ -100,6 +108,11 @@ def add_model(scenario: Scenario, **resources: Any) -> None:
 def pods(scenario: Scenario) -> list[Object]:
     """The pods of the namespace."""
     return scenario.client.items(scenario.pods)
+
+
+def uid(body: Object) -> str:
+    """The UID of an object."""
+    return str(body["metadata"]["uid"])
 
 
 def nodes_of(scenario: Scenario) -> list[str]:
@@ -297,6 +310,52 @@ def test_replicas_get_their_devices_from_a_dra_driver(scenario: Scenario) -> Non
     assert {p["metadata"]["uid"] for p in pods(scenario)} == before
     scenario.delete()
     scenario.wait(lambda: not templates(scenario), "no template is left")
+
+
+def detach(scenario: Scenario, kubeconfig: Path) -> str:
+    """Let the service's children go, as a user does, and return what the command says."""
+    words = ("detach", "digits", "-n", scenario.namespace, "--yes")
+    environment = {"PYTHONPATH": str(ROOT / "operator"), "KUBECONFIG": str(kubeconfig)}
+    done = subprocess.run(
+        [sys.executable, "-m", "conch.cli.plugin", *words],
+        env={**environment, "PATH": "/usr/bin:/bin", "HOME": "/nonexistent"},
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=True,
+    )
+    return done.stdout
+
+
+def test_detached_replicas_keep_what_they_get_their_devices_from(
+    scenario: Scenario, pools_lane: Lane
+) -> None:
+    client = scenario.client
+    client.create(f"{DRA}/deviceclasses", device_class(DRIVER))
+    add_node(client, "dra")
+    add_devices(client, "dra", 2)
+    add_pool(client, "dra", sharing={"mode": "DRA", "deviceClass": DRIVER})
+    scenario.create(1, placement={})
+    (before,) = templates(scenario)
+    said = detach(scenario, pools_lane.cluster.kubeconfig)
+    name = before["metadata"]["name"]
+    assert f"ResourceClaimTemplate {name}: owner reference removed" in said
+    client.delete(scenario.service)
+    scenario.rest()
+    (pod,) = pods(scenario)
+    client.delete(f"{scenario.pods}/{pod['metadata']['name']}", grace_seconds=0)
+
+    def again() -> bool:
+        return bool(scenario.serving()) and pod["metadata"]["uid"] not in map(uid, pods(scenario))
+
+    scenario.wait(again, "the lost replica is there again, with a device")
+    assert [t["metadata"]["uid"] for t in templates(scenario)] == [before["metadata"]["uid"]]
+    for path in ("apps/v1", "policy/v1", "v1"):
+        for kind in CHILDREN[path]:
+            prefix = f"/{'api' if path == 'v1' else 'apis'}/{path}"
+            scope = f"{prefix}/namespaces/{scenario.namespace}/{kind}"
+            for body in client.items(f"{scope}?labelSelector=conch.dev/service=digits"):
+                client.delete(f"{scope}/{body['metadata']['name']}")
 
 
 def test_devices_that_others_claimed_are_not_free(scenario: Scenario) -> None:
