@@ -57,7 +57,7 @@ def test_commands_exist(page: Path) -> None:
     made = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert set(MAKE.findall(text)) - made == set()
     app = plugin_command.app
-    known = {c.name for c in (*app.registered_commands, *app.registered_groups)}
+    known = {c.name for c in app.registered_commands} | {g.name for g in app.registered_groups}
     assert set(PLUGIN.findall(text)) - known == set()
 
 
