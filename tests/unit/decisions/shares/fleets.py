@@ -87,7 +87,8 @@ class World:
         free = Ledger()
         for claim in self.claims.values():
             for h in (*claim.held, *claim.surplus):
-                free.book(str(h.node), claim.shapes[h.pool].need)
+                kind = self._pool(h.pool).spec.resource_name
+                free.book(str(h.node), claim.shapes[h.pool].need, kind)
         return free
 
     def decide(self, leaving: Mapping[str, float] | None = None) -> Shares:
@@ -134,7 +135,7 @@ class World:
                     node = placement.choose(self._pool(where), claim.shapes[where], free)
                     if node is None:
                         break
-                    free.book(node, claim.shapes[where].need)
+                    free.book(node, claim.shapes[where].need, self._pool(where).spec.resource_name)
                     self._born += 1
                     staying.append(Holding(f"pod-{self._born}", where, node, self.now))
                     claim = replace(claim, held=(*claim.held, staying[-1]))
