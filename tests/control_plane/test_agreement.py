@@ -99,7 +99,13 @@ service_spec = with_all(
     ),
     replicas=integer,
     priority=integer,
-    placement=part(accelerators=st.lists(token, max_size=2), pools=st.lists(name, max_size=2)),
+    placement=part(
+        accelerators=st.lists(token, max_size=2),
+        pools=st.lists(name, max_size=2),
+        zones=st.lists(token, max_size=2),
+        sites=st.lists(token, max_size=2),
+        cpu=flag,
+    ),
     disruption=mostly(["Protect", "Allow"], ["protect"]),
     podTemplate=part(
         labels=st.dictionaries(text, text, max_size=2),
@@ -117,6 +123,16 @@ pool_spec = with_all(
     relativeSpeed=number,
     pricePerGPUHour=number,
     spot=flag,
+    edge=flag,
+    elastic=flag,
+    site=token,
+    sharing=part(
+        mode=mostly(["Whole", "MIG", "TimeSlice", "DRA", "CPU"], ["mig"]),
+        devicesPerGPU=integer,
+        deviceClass=name,
+        driver=token,
+    ),
+    disruptionBudget=mostly(["1", "10%"], ["some", ""]),
 )
 objects = st.one_of(
     st.tuples(st.just("Model"), model_spec),

@@ -159,6 +159,11 @@ REFUSED = [
     ("pool without labels", changed(POOL, "nodeSelector", {}), "name at least one label that the pool's nodes carry"),
     ("pool with a bad share", changed(POOL, "perGPU.cpu", "much"), "must be a quantity of zero or more"),
     ("speed of zero", changed(POOL, "relativeSpeed", 0), "should be greater than 0"),
+    ("DRA without a class", changed(POOL, "sharing.mode", "DRA"), "name a deviceClass where mode is DRA, and only there"),
+    ("class without DRA", changed(POOL, "sharing", {"mode": "MIG", "deviceClass": "x"}), "name a deviceClass where mode is DRA, and only there"),
+    ("driver without DRA", changed(POOL, "sharing", {"driver": "x"}), "driver is for mode DRA only"),
+    ("parts of whole GPUs", changed(POOL, "sharing.devicesPerGPU", 7), "devicesPerGPU is for GPUs that are divided"),
+    ("unknown sharing", changed(POOL, "sharing.mode", "MPS"), 'supported values: "Whole"'),
 ]  # fmt: skip
 
 
