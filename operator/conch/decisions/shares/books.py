@@ -28,6 +28,8 @@ class Books:
     entitled: Mapping[str, float] = field(default_factory=dict)
     demand: Mapping[str, float] = field(default_factory=dict)
     allocated: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    held: Mapping[str, float] = field(default_factory=dict)
+    """What was allocated when the books were opened."""
     gpus: dict[tuple[str, str], float] = field(default_factory=lambda: defaultdict(float))
     """By tenant and accelerator."""
     granted: dict[ServiceKey, dict[str, int]] = field(default_factory=dict)
@@ -109,7 +111,7 @@ class Books:
             waiting[claim.tenant] += self.missing(claim)
         return {
             name: Standing(
-                allocated=self.allocated[name],
+                allocated=self.held.get(name, 0.0),
                 entitlement=self.entitled.get(name, 0.0),
                 demand=self.demand.get(name, 0.0),
                 waiting=waiting[name],
@@ -144,6 +146,7 @@ def opened(
                 held_in[holding.pool] += books.charge(claim, holding.pool)
     capacity = open_capacity(by_name.values(), held_in, free, books.fleet)
     _entitle(books, capacity)
+    books.held = dict(books.allocated)
     return books
 
 

@@ -95,6 +95,7 @@ class Standing:
     """Where a tenant stands. All but ``waiting`` in GPUs of relative speed 1."""
 
     allocated: float
+    """What its replicas hold now."""
     entitlement: float
     demand: float
     waiting: int = 0

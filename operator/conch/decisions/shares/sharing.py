@@ -88,7 +88,7 @@ def _kept(books: Books, claim: Claim, reserve: Reserve) -> str:
 
 
 def _standing(books: Books, tenant: str) -> str:
-    held, entitled = books.allocated[tenant], books.entitled.get(tenant, 0.0)
+    held, entitled = books.held.get(tenant, 0.0), books.entitled.get(tenant, 0.0)
     share = f", a share of {held / entitled:.2f}" if entitled > 0 else ""
     return f"{held:.3g} of the {entitled:.3g} GPUs (of speed 1) that it is entitled to{share}"
 
