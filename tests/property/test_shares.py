@@ -146,6 +146,8 @@ def test_a_quota_is_there_within_two_steps_whatever_others_hold(here: World) -> 
 @CALM
 @given(busy())
 def test_nobody_is_taken_below_its_quota(here: World) -> None:
+    # Within a tenant, a higher priority may take larger replicas than its own.
+    here.claims = {name: replace(c, priority=0) for name, c in here.claims.items()}
     for _ in range(3):
         before = dict(here.claims)
         found = here.step()
