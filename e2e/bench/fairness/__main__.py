@@ -29,7 +29,7 @@ from e2e.bench.fairness.runs import (
 )
 from e2e.bench.fairness.scene import LOAD_SECONDS
 from e2e.bench.fairness.verdict import Goal, goals
-from e2e.bench.fairness.workloads import DAY, missing
+from e2e.bench.fairness.workloads import DAY, PHILLY_EVERY, missing
 from e2e.bench.report import FOLDER, ROOT, write
 
 _USAGE = 2
@@ -50,6 +50,7 @@ def main() -> int:
         options.policies,
         span=options.days * DAY,
         tick=options.tick,
+        every=options.every,
     )
     found = paired(_results(console, todo, options.workers))
     table = rows(found)
@@ -62,6 +63,7 @@ def main() -> int:
         "rows": table,
         "days": options.days,
         "tick_s": options.tick,
+        "philly_every": options.every,
         "flood_tick_s": FLOOD_TICK,
         "load_s": LOAD_SECONDS,
         "shares": [
@@ -89,9 +91,12 @@ def _options() -> argparse.Namespace:
     add("--policies", nargs="+", choices=POLICIES, default=POLICIES, metavar="POLICY")
     add("--days", type=float, default=3.0, help="of each workload; whole windows of 6 h")
     add("--tick", type=float, default=60.0, help="seconds")
+    add("--every", type=int, default=PHILLY_EVERY, help="of the jobs of Philly, by tenant")
     add("--workers", type=int, default=len(os.sched_getaffinity(0)))
     add("--name", default="fairness", help="of the files below build/bench")
     options = parser.parse_args()
+    if options.every < 1:
+        parser.error("--every: at least 1")
     if options.days <= 0 or options.days * DAY % WINDOW:
         parser.error("--days: a number of windows of 6 h, such as 0.25 or 3")
     if options.tick <= 0 or WINDOW % options.tick:

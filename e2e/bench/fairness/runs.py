@@ -13,7 +13,7 @@ from e2e.bench.fairness.flood import FLOOD_TICK, Recovery, flooded, recovery
 from e2e.bench.fairness.kueue import kueue
 from e2e.bench.fairness.memoryless import drf, fifo, static
 from e2e.bench.fairness.scene import GPUS_PER_NODE
-from e2e.bench.fairness.workloads import fleet, load
+from e2e.bench.fairness.workloads import PHILLY_EVERY, fleet, load
 
 WORKLOADS = ("philly", "servegen")
 LOADS = (0.6, 0.9, 1.2)
@@ -35,6 +35,8 @@ class Task:
     span: float
     tick: float
     """Seconds."""
+    every: int = PHILLY_EVERY
+    """Which jobs of Philly are taken."""
 
     @property
     def place(self) -> Place:
@@ -57,11 +59,12 @@ def tasks(
     *,
     span: float,
     tick: float,
+    every: int = PHILLY_EVERY,
 ) -> list[Task]:
     """Return all simulations, those that take longest first; static slices are always among them."""
     chosen = list(dict.fromkeys([*policies, "fifo", "static"]))
     found = [
-        Task(workload, at, policy, flood, span, tick)
+        Task(workload, at, policy, flood, span, tick, every)
         for workload in workloads
         for at in loads
         for policy in chosen
@@ -83,7 +86,7 @@ def run_all(todo: Sequence[Task], workers: int) -> Iterator[tuple[Task, Figures 
 
 def run_one(task: Task) -> Figures | Recovery:
     """Simulate one policy."""
-    workload = load(task.workload, task.span)
+    workload = load(task.workload, task.span, task.every)
     nodes = fleet(workload, task.load)
     policy = Conch() if task.policy == "conch" else _PLAIN[task.policy]
     if task.flood:

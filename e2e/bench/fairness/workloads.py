@@ -28,7 +28,11 @@ WHENCE = {
 PHILLY_START = 20 * DAY
 """In the busiest weeks, when all of the large tenants are there."""
 PHILLY_EVERY = 2
-"""Of each tenant, every so many-th job is taken, so that a run is short."""
+"""Of each tenant, every so many-th job is taken, so that a run is short.
+
+Figures depend on it: on a smaller fleet a replica of a whole node is more of what a tenant is
+entitled to, and all policies that count whole replicas are less fair.
+"""
 SERVEGEN_START = 3 * DAY
 SERVEGEN_TENANTS = 9
 SERVEGEN_WEIGHTS = (1.0, 2.0, 4.0)
@@ -53,14 +57,14 @@ def missing() -> str | None:
 
 
 @lru_cache(maxsize=4)
-def load(name: str, span: float) -> Workload:
+def load(name: str, span: float, every: int = PHILLY_EVERY) -> Workload:
     """Return a workload of so many seconds by its name."""
     if name == "philly":
-        return philly(folder() / PHILLY, folder() / THROUGHPUTS, span)
+        return philly(folder() / PHILLY, folder() / THROUGHPUTS, span, every)
     return servegen(folder() / SERVEGEN, span)
 
 
-def philly(path: Path, throughputs: Path, span: float) -> Workload:
+def philly(path: Path, throughputs: Path, span: float, every: int) -> Workload:
     """Return the jobs of 15 virtual clusters, of equal weight.
 
     A job runs its steps at the throughput that was measured on V100s. What came before the span and
@@ -75,7 +79,7 @@ def philly(path: Path, throughputs: Path, span: float) -> Workload:
         arrived = float(row["arrival_s"]) - PHILLY_START
         seconds = float(row["num_steps"]) / _speed(speeds, row["job_type"], int(row["n_gpus"]))
         left = seconds + min(0.0, arrived)
-        if counts[row["vc"]] % PHILLY_EVERY or arrived >= span or left <= 0:
+        if counts[row["vc"]] % every or arrived >= span or left <= 0:
             continue
         replicas = replicas_of(int(row["n_gpus"]))
         works.append(

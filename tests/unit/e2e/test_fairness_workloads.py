@@ -35,6 +35,7 @@ def philly_of(folder: Path, *jobs: tuple[str, str, float, float, int], span: flo
         zipped(folder / "philly.gz", "\n".join(lines)),
         zipped(folder / "speeds.gz", json.dumps(speeds)),
         span,
+        PHILLY_EVERY,
     )
 
 
