@@ -159,24 +159,28 @@ def _entitle(books: Books, capacity: Mapping[str, float]) -> None:
         [t.usage for t in tenants],
         sum(c for c in capacity.values() if c != float("inf")),
     )
+    claims: dict[str, list[Claim]] = defaultdict(list)
+    for claim in books.claims:
+        claims[claim.tenant].append(claim)
     entrants = [
-        Entrant(weight, _quota(books, tenant), demands[tenant.name])
+        Entrant(weight, _quota(books, tenant, claims[tenant.name]), demands[tenant.name])
         for weight, tenant in zip(weights, tenants, strict=True)
     ]
     books.demand = {n: sum(demands[n].values()) for n in names}
     books.entitled = dict(zip(names, entitlements(entrants, capacity), strict=True))
 
 
-def _quota(books: Books, tenant: Tenant) -> float:
-    """Return a tenant's quota: of each accelerator as far as it is wanted, by speed."""
+def _quota(books: Books, tenant: Tenant, claims: Iterable[Claim]) -> float:
+    """Return a tenant's quota: of each accelerator as far as its claims want it, by speed."""
+    if not tenant.quota:
+        return 0.0
     wanted: dict[str, float] = defaultdict(float)
     speeds = {p.spec.accelerator: p.spec.relative_speed for p in books.pools.values()}
-    for claim in books.claims:
-        if claim.tenant == tenant.name:
-            there = {books.pools[p].spec.accelerator for p in books.options(claim)}
-            most = max((books.gpus_in(claim, p) for p in books.options(claim)), default=0.0)
-            for accelerator in there:
-                wanted[accelerator] += claim.wished * most
+    for claim in claims:
+        there = {books.pools[p].spec.accelerator for p in books.options(claim)}
+        most = max((books.gpus_in(claim, p) for p in books.options(claim)), default=0.0)
+        for accelerator in there:
+            wanted[accelerator] += claim.wished * most
     return sum(
         min(gpus, wanted[accelerator]) * speeds.get(accelerator, 0.0)
         for accelerator, gpus in tenant.quota.items()

@@ -1,6 +1,8 @@
 """The decision: what each service may have now, out of what all hold and wish for."""
 
-from collections.abc import Iterable, Mapping
+import heapq
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 
 from conch.api.conditions import Reason
 from conch.decisions import placement
@@ -31,15 +33,33 @@ def share(
     books = opened(tenants, claims, pools, free=free, now=now)
     limited = hand_out(books)
     take_back(books, leaving or {})
-    reserve = Reserve(books)
+    reserve, largest = Reserve(books), _largest(books)
     return Shares(
-        grants={c.key: _grant(books, c, limited, reserve) for c in books.claims},
+        grants={c.key: _grant(books, c, limited, reserve, largest) for c in books.claims},
         standings=books.standings(),
     )
 
 
-def _grant(books: Books, claim: Claim, limited: set[ServiceKey], reserve: Reserve) -> Grant:
-    reason, message = _why(books, claim, limited, reserve)
+def _largest(books: Books) -> Mapping[str, Sequence[str]]:
+    """Return by pool the two tenants with the largest shares, of those that hold anything there."""
+    holders: dict[str, set[str]] = defaultdict(set)
+    for claim in books.claims:
+        for holding in claim.held:
+            holders[holding.pool].add(claim.tenant)
+    return {
+        pool: heapq.nsmallest(2, tenants, key=lambda t: (-books.share(t), t))
+        for pool, tenants in holders.items()
+    }
+
+
+def _grant(
+    books: Books,
+    claim: Claim,
+    limited: set[ServiceKey],
+    reserve: Reserve,
+    largest: Mapping[str, Sequence[str]],
+) -> Grant:
+    reason, message = _why(books, claim, limited, reserve, largest)
     return Grant(
         replicas=dict(books.granted[claim.key]),
         given_up=frozenset(books.gone[claim.key]),
@@ -49,7 +69,11 @@ def _grant(books: Books, claim: Claim, limited: set[ServiceKey], reserve: Reserv
 
 
 def _why(
-    books: Books, claim: Claim, limited: set[ServiceKey], reserve: Reserve
+    books: Books,
+    claim: Claim,
+    limited: set[ServiceKey],
+    reserve: Reserve,
+    largest: Mapping[str, Sequence[str]],
 ) -> tuple[Reason | None, str]:
     """Return why a service gets no more, where that is a matter of shares."""
     if not books.missing(claim) or not books.options(claim):
@@ -57,12 +81,7 @@ def _why(
     tenant = books.tenants[claim.tenant]
     if claim.key in limited:
         return Reason.TENANT_LIMIT, _limit(books, claim, tenant)
-    reachable = set(books.options(claim))
-    others = {
-        c.tenant
-        for c in books.claims
-        if c.tenant != claim.tenant and any(h.pool in reachable for h in c.held)
-    }
+    others = {t for pool in books.options(claim) for t in largest.get(pool, ())} - {claim.tenant}
     kept = _kept(books, claim, reserve)
     if kept:
         return Reason.AWAITING_SHARE, kept
