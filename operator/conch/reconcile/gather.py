@@ -112,6 +112,8 @@ class Gatherer:
     _shapes: dict[tuple[str, str, str, int], Shape] = field(default_factory=dict)
     _resolutions: dict[tuple[object, ...], Resolved | Fault] = field(default_factory=dict)
     _stored: dict[tuple[object, ...], Snapshot | None] = field(default_factory=dict)
+    _orders: dict[tuple[object, ...], tuple[Pool, ...]] = field(default_factory=dict)
+    """Of this tick: the pools by what a service wishes of them."""
 
     def gather(self) -> FleetFacts:
         """Return the fleet as the store knows it now."""
@@ -119,6 +121,7 @@ class Gatherer:
         self._nodes = frozenset(n["metadata"]["name"] for n in nodes)
         self._silent = frozenset(n["metadata"]["name"] for n in nodes if views.is_silent(n))
         pools, faults = self._pools()
+        self._orders.clear()
         self._look_at_tenants()
         own = (*CHILDREN, *((CLAIM_TEMPLATE,) if self.settings.dra else ()))
         children = {kind: self._children(kind) for kind in ("Pod", *own)}
@@ -230,7 +233,7 @@ class Gatherer:
         )
         known = self._facts.get(body["metadata"]["uid"])
         if known is not None and known.versions == versions:
-            return replace(known, pools=ordered(pools, spec, gpus=known.gpus))
+            return replace(known, pools=self._ordered(pools, spec, known.gpus))
         return self._fresh(body, spec, pools, children, versions)
 
     def _fresh(
@@ -268,7 +271,7 @@ class Gatherer:
             pods=pod_views,
         )
         wanted = service.revision or service.serving_revision
-        allowed = ordered(pools, spec, gpus=_gpus(snapshots, wanted))
+        allowed = self._ordered(pools, spec, _gpus(snapshots, wanted))
         current = snapshots.get(wanted or "")
         return ServiceFacts(
             body=body,
@@ -283,6 +286,17 @@ class Gatherer:
             children=children,
             versions=versions,
         )
+
+    def _ordered(
+        self, pools: tuple[Pool, ...], spec: ModelServiceSpec, gpus: int
+    ) -> tuple[Pool, ...]:
+        """Return the pools that a service may use; worked out once a tick for each wish."""
+        wish = spec.placement
+        names = tuple(map(tuple, (wish.pools, wish.accelerators, wish.sites)))
+        key = (names, wish.cpu, gpus)
+        if key not in self._orders:
+            self._orders[key] = ordered(pools, spec, gpus=gpus)
+        return self._orders[key]
 
     def _installed(self, snapshot: Snapshot) -> Snapshot:
         """Return a snapshot with what this installation adds to it."""

@@ -5,12 +5,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from conch.decisions import replicas
-from conch.decisions.fleet import Pod, Pool
+from conch.decisions.fleet import Pod, Pool, Shape
 from conch.decisions.placement import Ledger
 from conch.decisions.placement.ledger import Workload
 from conch.decisions.scaling import ServiceLoad
 from conch.decisions.shares import Claim, Grant, Holding, Shares, share
-from conch.decisions.shares.measure import fleet_of
+from conch.decisions.shares.measure import Fleet, fleet_of
 from conch.decisions.shares.usage import Held
 from conch.reconcile.gather import ServiceFacts
 from conch.reconcile.tenants import Tenancy
@@ -66,19 +66,22 @@ def holdings(wishes: Iterable[Wished], pools: Iterable[Pool]) -> Mapping[str, li
     by_name = {p.name: p for p in pools}
     fleet, found = fleet_of(by_name.values()), defaultdict[str, list[Held]](list)
     for wish in wishes:
-        facts = wish.facts
-        for pod in facts.service.pods:
-            pool, shape = by_name.get(pod.pool), facts.shapes.get(pod.pool)
-            if pool is not None and shape is not None and _charged(pod):
-                found[facts.key.namespace].append(
-                    Held(
-                        accelerator=pool.spec.accelerator,
-                        gpus=pool.gpus_of(shape.need.gpus),
-                        charge=fleet.charge(shape, pool),
-                        price=pool.spec.price_per_gpu_hour or 0.0,
-                    )
-                )
+        shapes = wish.facts.shapes
+        each = {n: _held(fleet, by_name[n], s) for n, s in shapes.items() if n in by_name}
+        pods = [p for p in wish.facts.service.pods if p.pool in each and _charged(p)]
+        if pods:
+            found[wish.facts.key.namespace] += [each[p.pool] for p in pods]
     return found
+
+
+def _held(fleet: Fleet, pool: Pool, shape: Shape) -> Held:
+    """Return what a replica holds in a pool."""
+    return Held(
+        accelerator=pool.spec.accelerator,
+        gpus=pool.gpus_of(shape.need.gpus),
+        charge=fleet.charge(shape, pool),
+        price=pool.spec.price_per_gpu_hour or 0.0,
+    )
 
 
 def _charged(pod: Pod) -> bool:
