@@ -16,13 +16,14 @@ budget     no more of a pool at a time than its disruption budget, or one replic
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from conch.decisions.fleet import Amounts, Pool
+from conch.decisions.fleet import Amounts, Node, Pool
 from conch.decisions.placement import bar
 from conch.decisions.shares.books import Books
-from conch.decisions.shares.claims import Claim, Holding
+from conch.decisions.shares.candidates import Bound, Candidates, Terms, Victim
+from conch.decisions.shares.claims import Claim
 from conch.decisions.shares.reserve import Reserve
 
 RUN_TIME = 3.0
@@ -38,21 +39,14 @@ _SMALL = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
-class _Victim:
-    """A replica that could go, and whose it is."""
-
-    claim: Claim
-    holding: Holding
-
-
-@dataclass(frozen=True, slots=True)
 class _Move:
     """Replicas of one node that make room for one of a taker."""
 
     pool: str
     node: str
-    victims: tuple[_Victim, ...]
-    rank: tuple[object, ...]
+    victims: tuple[Victim, ...]
+    rank: tuple[int, float, int, float, int, float, str]
+    """The first four as in candidates.Bound."""
 
 
 def take_back(books: Books, leaving: Mapping[str, float]) -> None:
@@ -74,7 +68,8 @@ class _Taking:
         }
         self._spent: dict[str, float] = defaultdict(float)
         self._untouched = {name: not leaving.get(name) for name in books.pools}
-        self._by_node: dict[str, list[_Victim]] | None = None
+        self._by_node: dict[str, list[Victim]] | None = None
+        self._looked: Candidates | None = None
         self._lowest: dict[str, int] = {}
 
     def run(self) -> None:
@@ -126,7 +121,7 @@ class _Taking:
 
     def _take_for(self, claim: Claim) -> bool:
         """Make room for one more replica; tell whether that was possible."""
-        found = min(self._moves(claim), key=lambda m: m.rank, default=None)
+        found = self._best(claim)
         if found is None:
             return False
         books, coming = self._books, 0.0
@@ -141,46 +136,86 @@ class _Taking:
         self._reserve.took(claim, found.pool, coming)
         books.free.book(found.node, claim.shapes[found.pool].need, resource)
         books.give(claim, found.pool)
+        self._candidates().took(found.victims, claim)
         return True
 
-    def _moves(self, claim: Claim) -> Iterator[_Move]:
-        books, shape_of = self._books, claim.shapes
+    def _best(self, claim: Claim) -> _Move | None:
+        """Return the best way to make room; nodes that can't be better are not looked at."""
+        books, best, found = self._books, None, list[tuple[Bound, Pool, Node]]()
         for place, name in enumerate(books.options(claim)):
             pool = books.pools[name]
-            if pool.spec.elastic:
-                continue
-            for node in pool.nodes:
-                there = self._there(node.name)
-                if not there or bar(node, shape_of[name]) is not None:
-                    continue
-                victims = self._enough(claim, pool, books.free.free(node, pool), there)
-                if victims:
-                    yield _Move(name, node.name, victims, self._rank(victims, place, node.name))
+            if not pool.spec.elastic:
+                nodes = self._candidates().of(claim, pool, place, self._terms(claim, pool))
+                found += [(bound, pool, node) for bound, node in nodes]
+        for bound, pool, node in sorted(found, key=lambda f: f[0]):
+            if best is not None and bound > best.rank[:4]:
+                break
+            move = self._move(claim, pool, bound[2], node)
+            if move is not None and (best is None or move.rank < best.rank):
+                best = move
+        return best
 
-    def _there(self, node: str) -> Sequence[_Victim]:
-        """Return the replicas on a node, those that are to go first in front."""
+    def _terms(self, claim: Claim, pool: Pool) -> Terms:
+        """Return what one more replica may cost others, as far as that does not depend on them."""
+        books, mine, name = self._books, claim.tenant, pool.name
+        after, never = books.share(mine, books.charge(claim, name)), float("inf")
+        first = self._untouched[name] and not self._spent[name]
+        budget = never if first else self._budget[name] - self._spent[name]
+        owed = books.owed(claim, name)
+        below, nothing = self._below(mine), books.allocated[mine] <= _SMALL
+        return Terms(
+            owed=owed,
+            own_only=self._over(claim, pool) > _SMALL,
+            after=after - _SMALL if below else never,
+            turn=TURN * after - _SMALL if below and nothing else never,
+            most=never if owed else min(budget, MOVED_PER_GAINED * books.gpus_in(claim, name)),
+        )
+
+    def _move(self, claim: Claim, pool: Pool, place: int, node: Node) -> _Move | None:
+        """Return how a node makes room, or None where it can't."""
+        there = self._there(node.name)
+        if not there or bar(node, claim.shapes[pool.name]) is not None:
+            return None
+        victims = self._enough(claim, pool, self._books.free.free(node, pool), there)
+        if not victims:
+            return None
+        return _Move(pool.name, node.name, victims, self._rank(victims, place, node.name))
+
+    def _candidates(self) -> Candidates:
+        if self._looked is None:
+            there = [v for of in self._victims().values() for v in of]
+            known = [v for v in there if v.holding.pool in self._books.pools]
+            self._looked = Candidates(self._books, known, RUN_TIME)
+        return self._looked
+
+    def _victims(self) -> Mapping[str, Sequence[Victim]]:
+        """Return all replicas by node."""
         if self._by_node is None:
-            found: dict[str, list[_Victim]] = defaultdict(list)
+            found: dict[str, list[Victim]] = defaultdict(list)
             for claim in self._books.claims:
                 for holding in claim.held:
                     if holding.node is not None and holding.pool in claim.shapes:
-                        found[holding.node].append(_Victim(claim, holding))
+                        found[holding.node].append(Victim(claim, holding))
             self._by_node = dict(found)
-        return sorted(self._by_node.get(node, ()), key=self._order)
+        return self._by_node
 
-    def _order(self, victim: _Victim) -> tuple[object, ...]:
+    def _there(self, node: str) -> Sequence[Victim]:
+        """Return the replicas on a node, those that are to go first in front."""
+        return sorted(self._victims().get(node, ()), key=self._order)
+
+    def _order(self, victim: Victim) -> tuple[object, ...]:
         books, claim, holding = self._books, victim.claim, victim.holding
         last = books.total(claim) <= 1
         share = -books.share(claim.tenant)
         return last, share, claim.priority, holding.worth, -holding.created, holding.id
 
     def _enough(
-        self, claim: Claim, pool: Pool, free: Amounts, there: Sequence[_Victim]
-    ) -> tuple[_Victim, ...] | None:
+        self, claim: Claim, pool: Pool, free: Amounts, there: Sequence[Victim]
+    ) -> tuple[Victim, ...] | None:
         """Return the replicas of one node that make room together, or None where none may."""
         need, books = claim.shapes[pool.name].need, self._books
         owed, over = books.owed(claim, pool.name), self._over(claim, pool)
-        chosen: list[_Victim] = []
+        chosen: list[Victim] = []
         for victim in there:
             if over <= _SMALL and free.covers(need):
                 break
@@ -204,7 +239,7 @@ class _Taking:
         most = books.tenants[claim.tenant].most(accelerator)
         return books.gpus[claim.tenant, accelerator] + gpus - most if gpus else 0.0
 
-    def _own(self, claim: Claim, pool: Pool, victim: _Victim) -> float:
+    def _own(self, claim: Claim, pool: Pool, victim: Victim) -> float:
         """Return the GPUs that a tenant's limit allows again once its own replica is gone."""
         there = self._books.pools[victim.holding.pool]
         same = there.spec.accelerator == pool.spec.accelerator
@@ -212,8 +247,8 @@ class _Taking:
         return self._books.gpus_in(victim.claim, there.name) if mine else 0.0
 
     def _needed(
-        self, claim: Claim, pool: Pool, chosen: Sequence[_Victim], free: Amounts, spare: float
-    ) -> list[_Victim]:
+        self, claim: Claim, pool: Pool, chosen: Sequence[Victim], free: Amounts, spare: float
+    ) -> list[Victim]:
         """Return those without whom there would be no room, on the node or within the limit."""
         kept, need = list(chosen), claim.shapes[pool.name].need
         for victim in chosen:
@@ -224,7 +259,7 @@ class _Taking:
                 free, spare = less, spare - own
         return kept
 
-    def _affordable(self, claim: Claim, pool: Pool, chosen: Sequence[_Victim], owed: bool) -> bool:
+    def _affordable(self, claim: Claim, pool: Pool, chosen: Sequence[Victim], owed: bool) -> bool:
         """Tell whether the pool's budget allows it, and it moves no more than it is worth."""
         books = self._books
         gpus = sum(books.gpus_in(v.claim, v.holding.pool) for v in chosen)
@@ -238,7 +273,7 @@ class _Taking:
         return first or self._spent[pool.name] + gpus <= self._budget[pool.name] + _SMALL
 
     def _may_go(
-        self, taker: Claim, pool: Pool, victim: _Victim, others: Sequence[_Victim], *, owed: bool
+        self, taker: Claim, pool: Pool, victim: Victim, others: Sequence[Victim], *, owed: bool
     ) -> bool:
         """Tell whether a replica may be taken, beside ``others`` that are taken already."""
         books, claim, holding = self._books, victim.claim, victim.holding
@@ -258,7 +293,7 @@ class _Taking:
         lost = sum(books.charge(v.claim, v.holding.pool) for v in (*also, victim))
         return rested and self._fair(taker, pool, claim.tenant, lost)
 
-    def _untouchable(self, taker: Claim, pool: Pool, victim: _Victim) -> bool:
+    def _untouchable(self, taker: Claim, pool: Pool, victim: Victim) -> bool:
         """Tell whether a replica is out of the question, whatever the shares are."""
         books, claim, holding = self._books, victim.claim, victim.holding
         there = books.pools[holding.pool].spec
@@ -280,7 +315,9 @@ class _Taking:
             return True
         return books.allocated[mine] <= _SMALL and books.share(victim) >= TURN * after - _SMALL
 
-    def _rank(self, victims: Sequence[_Victim], place: int, node: str) -> tuple[object, ...]:
+    def _rank(
+        self, victims: Sequence[Victim], place: int, node: str
+    ) -> tuple[int, float, int, float, int, float, str]:
         """Return what ways to make room are ordered by: the least harm first, then by name."""
         books = self._books
         last = sum(books.total(v.claim) <= 1 for v in victims)
