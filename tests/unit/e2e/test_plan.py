@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 
 from conch.api.names import DEFAULT_GPU_RESOURCE, LABEL_SERVING
-from conch.decisions.fleet import Pool
 from e2e.bench.plan import growth, unmet_goals
 from e2e.bench.plan_fleet import GPUS_PER_NODE, Fleet, Size
 from e2e.bench.plan_load import PER_REPLICA, signals
@@ -20,10 +19,6 @@ def ticks() -> list[Tick]:
     return [run.tick() for _ in range(8)]
 
 
-def held(pool: Pool) -> float:
-    return sum(n.requested.get(DEFAULT_GPU_RESOURCE, 0.0) for n in pool.nodes)
-
-
 def row(services: int, seconds: float, **more: Any) -> dict[str, Any]:
     found = {"services": services, "tick_p99_s": seconds, "tick_p50_s": seconds}
     return {**found, "tick_cpu_p99_s": seconds, "rss_mb": 100.0, **more}
@@ -35,11 +30,11 @@ def test_the_same_seed_gives_the_same_fleet() -> None:
     assert len(list(Fleet(Size(20)).nodes())) == Size(20).nodes
 
 
-def test_most_gpus_are_held_and_more_are_wished_for_than_all_have(ticks: list[Tick]) -> None:
+def test_most_gpus_are_held_and_some_replicas_wait(ticks: list[Tick]) -> None:
     told = contention(ticks[-1])
     assert told["gpus"] == Size(60).nodes * GPUS_PER_NODE
     assert told["gpus_used"] > 0.7
-    assert told["gpus_wished"] > told["gpus_used"]
+    assert any(contention(tick)["replicas_waiting"] for tick in ticks)
 
 
 def test_no_node_ever_holds_more_than_it_has(ticks: list[Tick]) -> None:
