@@ -12,7 +12,7 @@ turn       a tenant that holds nothing can fulfil that rule never where each has
 priority   within a tenant, from lower priorities; at its limit, from those alone.
 time       no replica goes before 3 load times, but to who is owed its quota.
 budget     no more of a pool at a time than its disruption budget, or one replica; and no more than
-           twice the GPUs that the taker gets.
+           twice the GPUs that the taker gets, in all its replicas that wait for the room.
 """
 
 from collections import defaultdict
@@ -24,6 +24,7 @@ from conch.decisions.placement import bar
 from conch.decisions.shares.books import Books
 from conch.decisions.shares.candidates import Bound, Candidates, Terms, Victim
 from conch.decisions.shares.claims import Claim
+from conch.decisions.shares.handing import booked
 from conch.decisions.shares.reserve import Reserve
 
 RUN_TIME = 3.0
@@ -36,6 +37,17 @@ MOVED_PER_GAINED = 2.0
 MOST_TRIES = 64
 """Services that are tried for in one pass; the next pass goes on."""
 _SMALL = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class _Room:
+    """What a taker would find on a node."""
+
+    free: Amounts
+    over: float
+    """GPUs by which its tenant would exceed its limit."""
+    coming: float = 0.0
+    """GPUs that others give up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,14 +91,13 @@ class _Taking:
         for claim in sorted(short, key=self._turn):
             while books.missing(claim) > 0 and tries < MOST_TRIES and self._hopeful(claim):
                 tries += 1
-                if not self._take_for(claim):
+                if not self._fill(claim) and not self._take_for(claim):
                     break
 
     def _turn(self, claim: Claim) -> tuple[bool, float, int, str, object]:
         """Return what takers are ordered by: who is owed its quota, then the lowest share."""
-        books = self._books
-        owed = any(books.owed(claim, p) for p in books.options(claim))
-        return not owed, books.share(claim.tenant), -claim.priority, claim.created, claim.key
+        share = self._books.share(claim.tenant)
+        return not self._owed(claim), share, -claim.priority, claim.created, claim.key
 
     def _hopeful(self, claim: Claim) -> bool:
         """Tell, at little cost, whether anything could be taken at all."""
@@ -118,6 +129,25 @@ class _Taking:
         """Tell whether a tenant has less than it is entitled to."""
         entitled = self._books.entitled.get(tenant, 0.0)
         return self._books.allocated[tenant] < entitled - _SMALL
+
+    def _fill(self, claim: Claim) -> bool:
+        """Grant one more replica of the room that is left of what was made for another."""
+        books, useful = self._books, self._below(claim.tenant) or self._owed(claim)
+        if not useful or not any(self._spent.values()):
+            return False
+        for name in books.options(claim):
+            allowed = books.allowed(claim, name) and self._reserve.leaves(claim, name)
+            elastic = books.pools[name].spec.elastic
+            if allowed and not elastic and booked(books, claim, name):
+                books.give(claim, name)
+                self._reserve.took(claim, name)
+                self._candidates().took((), claim)
+                return True
+        return False
+
+    def _owed(self, claim: Claim) -> bool:
+        """Tell whether one more replica is within the tenant's quota anywhere."""
+        return any(self._books.owed(claim, pool) for pool in self._books.options(claim))
 
     def _take_for(self, claim: Claim) -> bool:
         """Make room for one more replica; tell whether that was possible."""
@@ -161,14 +191,14 @@ class _Taking:
         after, never = books.share(mine, books.charge(claim, name)), float("inf")
         first = self._untouched[name] and not self._spent[name]
         budget = never if first else self._budget[name] - self._spent[name]
-        owed = books.owed(claim, name)
+        owed, worth = books.owed(claim, name), books.missing(claim) * books.gpus_in(claim, name)
         below, nothing = self._below(mine), books.allocated[mine] <= _SMALL
         return Terms(
             owed=owed,
             own_only=self._over(claim, pool) > _SMALL,
             after=after - _SMALL if below else never,
             turn=TURN * after - _SMALL if below and nothing else never,
-            most=never if owed else min(budget, MOVED_PER_GAINED * books.gpus_in(claim, name)),
+            most=never if owed else min(budget, MOVED_PER_GAINED * worth),
         )
 
     def _move(self, claim: Claim, pool: Pool, place: int, node: Node) -> _Move | None:
@@ -213,24 +243,47 @@ class _Taking:
         self, claim: Claim, pool: Pool, free: Amounts, there: Sequence[Victim]
     ) -> tuple[Victim, ...] | None:
         """Return the replicas of one node that make room together, or None where none may."""
-        need, books = claim.shapes[pool.name].need, self._books
-        owed, over = books.owed(claim, pool.name), self._over(claim, pool)
+        books, owed = self._books, self._books.owed(claim, pool.name)
+        start = room = _Room(free, self._over(claim, pool))
         chosen: list[Victim] = []
         for victim in there:
-            if over <= _SMALL and free.covers(need):
+            if self._fits(claim, pool, room) and self._leaves(claim, pool, room):
                 break
             # At its limit, a tenant makes room for its own only.
             mine = victim.claim.tenant == claim.tenant
-            if (mine or over <= _SMALL) and self._may_go(claim, pool, victim, chosen, owed=owed):
+            open_to_all = mine or room.over <= _SMALL
+            if open_to_all and self._may_go(claim, pool, victim, chosen, owed=owed):
                 chosen.append(victim)
-                free += victim.claim.shapes[victim.holding.pool].need
-                over -= self._own(claim, pool, victim)
-        if over > _SMALL or not free.covers(need):
+                room = self._with(claim, pool, room, victim)
+        if not self._fits(claim, pool, room):
             return None
-        chosen = self._needed(claim, pool, chosen, free, -over)
-        if not chosen or not self._affordable(claim, pool, chosen, owed):
+        chosen = self._needed(claim, pool, chosen, room)
+        if not chosen:
+            return None
+        room = start
+        for victim in chosen:
+            room = self._with(claim, pool, room, victim)
+        gained = _times(room.free, claim.shapes[pool.name].need, books.missing(claim))
+        if not owed and not self._affordable(claim, pool, room, gained):
             return None
         return tuple(chosen)
+
+    def _fits(self, claim: Claim, pool: Pool, room: _Room) -> bool:
+        """Tell whether a replica fits, on the node and within the tenant's limit."""
+        return room.over <= _SMALL and room.free.covers(claim.shapes[pool.name].need)
+
+    def _leaves(self, claim: Claim, pool: Pool, room: _Room) -> bool:
+        """Tell whether what is kept for others stays free."""
+        return self._reserve.leaves(claim, pool.name, room.coming)
+
+    def _with(self, claim: Claim, pool: Pool, room: _Room, victim: Victim, sign: int = 1) -> _Room:
+        """Return a room with the place of a replica; with a sign of -1 without it."""
+        need = victim.claim.shapes[victim.holding.pool].need
+        return _Room(
+            room.free + need if sign > 0 else room.free - need,
+            room.over - sign * self._own(claim, pool, victim),
+            room.coming + sign * self._books.gpus_in(victim.claim, victim.holding.pool),
+        )
 
     def _over(self, claim: Claim, pool: Pool) -> float:
         """Return the GPUs by which one more replica would exceed the tenant's limit."""
@@ -247,30 +300,31 @@ class _Taking:
         return self._books.gpus_in(victim.claim, there.name) if mine else 0.0
 
     def _needed(
-        self, claim: Claim, pool: Pool, chosen: Sequence[Victim], free: Amounts, spare: float
+        self, claim: Claim, pool: Pool, chosen: Sequence[Victim], room: _Room
     ) -> list[Victim]:
-        """Return those without whom there would be no room, on the node or within the limit."""
-        kept, need = list(chosen), claim.shapes[pool.name].need
+        """Return those without whom there would be no room."""
+        kept = list(chosen)
         for victim in chosen:
-            less = free - victim.claim.shapes[victim.holding.pool].need
-            own = self._own(claim, pool, victim)
-            if less.covers(need) and spare >= own - _SMALL:
+            less = self._with(claim, pool, room, victim, sign=-1)
+            leaves = self._leaves(claim, pool, less) or not self._leaves(claim, pool, room)
+            if leaves and self._fits(claim, pool, less):
                 kept.remove(victim)
-                free, spare = less, spare - own
+                room = less
         return kept
 
-    def _affordable(self, claim: Claim, pool: Pool, chosen: Sequence[Victim], owed: bool) -> bool:
-        """Tell whether the pool's budget allows it, and it moves no more than it is worth."""
-        books = self._books
-        gpus = sum(books.gpus_in(v.claim, v.holding.pool) for v in chosen)
-        if owed:
-            return True
-        if not self._reserve.leaves(claim, pool.name, gpus):
+    def _affordable(self, claim: Claim, pool: Pool, room: _Room, gained: int) -> bool:
+        """Tell whether the pool's budget allows it, and it moves no more than it is worth.
+
+        ``gained``: replicas of the taker that the room is for; where one large replica goes, several
+        small ones come.
+        """
+        if not self._leaves(claim, pool, room):
             return False
-        if gpus > MOVED_PER_GAINED * books.gpus_in(claim, pool.name) + _SMALL:
+        worth = gained * self._books.gpus_in(claim, pool.name)
+        if room.coming > MOVED_PER_GAINED * worth + _SMALL:
             return False
         first = self._untouched[pool.name] and not self._spent[pool.name]
-        return first or self._spent[pool.name] + gpus <= self._budget[pool.name] + _SMALL
+        return first or self._spent[pool.name] + room.coming <= self._budget[pool.name] + _SMALL
 
     def _may_go(
         self, taker: Claim, pool: Pool, victim: Victim, others: Sequence[Victim], *, owed: bool
@@ -310,9 +364,12 @@ class _Taking:
         books, mine = self._books, taker.tenant
         if not self._below(mine):
             return False
-        after = books.share(mine, books.charge(taker, pool.name))
-        if books.share(victim, -lost) >= after - _SMALL:
+        one = books.charge(taker, pool.name)
+        if books.share(victim, -lost) >= books.share(mine, one) - _SMALL:
             return True
+        # Its turn is about all that it gets of the place, or two would swap at once and again.
+        gained = max(1, min(books.missing(taker), int((lost + _SMALL) / one))) if one > 0 else 1
+        after = books.share(mine, gained * one)
         return books.allocated[mine] <= _SMALL and books.share(victim) >= TURN * after - _SMALL
 
     def _rank(
@@ -326,6 +383,14 @@ class _Taking:
         priority = max(v.claim.priority for v in victims)
         newest = -max(v.holding.created for v in victims)
         return last, gpus, place, share, priority, newest, node
+
+
+def _times(room: Amounts, need: Amounts, most: int) -> int:
+    """Return how many replicas fit into a room, at most ``most``."""
+    found = 0
+    while found < most and room.covers(need):
+        room, found = room - need, found + 1
+    return found
 
 
 def _budget(pool: Pool) -> float:

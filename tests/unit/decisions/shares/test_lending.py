@@ -46,3 +46,21 @@ def test_a_quota_that_is_kept_is_not_kept_on_nodes_that_take_nothing() -> None:
     here.want("a", 8)
     here.settle()
     assert here.of("a") == 1
+
+
+def test_a_quota_is_taken_from_a_borrower_although_what_is_kept_for_another_is_free() -> None:
+    here = world(Tenant("k", quota={"a100": 1}, lending=False), Tenant("b", quota={"a100": 4}))
+    here.want("a", 4, load_seconds=600.0)
+    here.step()
+    here.want("b", 4)
+    here.step(seconds=1.0)
+    assert (here.of("a"), here.of("b")) == (3, 4)
+
+
+def test_so_is_a_share() -> None:
+    here = world(Tenant("k", quota={"a100": 1}, lending=False))
+    here.want("a", 7)
+    here.settle()
+    here.want("b", 8)
+    here.settle()
+    assert (here.of("a"), here.of("b")) == (4, 3)

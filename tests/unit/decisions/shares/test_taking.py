@@ -225,6 +225,41 @@ class TestSeveralGPUs:
         here.step()
         assert (here.of("a"), here.of("b")) == (2, 1)
 
+    @pytest.mark.parametrize("nodes", [[4, 4], [8]])
+    def test_one_large_replica_gives_way_to_several_small_ones(self, nodes: list[int]) -> None:
+        here = World([pool(nodes=nodes, disruptionBudget="10%")])
+        here.want("a", 2, gpus=4)
+        here.step()
+        here.want("b", 8)
+        here.settle()
+        assert (here.of("a"), here.of("b")) == (1, 4)
+
+    def test_the_room_of_one_is_used_up_before_more_is_taken(self) -> None:
+        here = World([pool(nodes=[4, 4, 4])])
+        here.want("a", 3, gpus=4)
+        here.step()
+        here.want("b", 3)
+        here.want("c", 1)
+        found = here.step()
+        assert len(of(found, "a").given_up) == 1
+        assert (here.of("a"), here.of("b"), here.of("c")) == (2, 3, 1)
+
+    def test_but_two_that_are_equal_do_not_swap_one_node(self) -> None:
+        here = World([pool(nodes=[8])])
+        here.want("a", 1, gpus=8)
+        here.step()
+        here.want("b", 8)
+        here.settle()
+        assert (here.of("a"), here.of("b")) == (1, 0)
+
+    def test_until_the_past_of_one_is_longer(self) -> None:
+        here = World([pool(nodes=[8])], {"a": Tenant("a", usage=4.0)})
+        here.want("a", 1, gpus=8)
+        here.step()
+        here.want("b", 8)
+        here.settle()
+        assert (here.of("a"), here.of("b")) == (0, 8)
+
     def test_who_needs_less_room_is_taken_from_where_that_does(self) -> None:
         here = World([pool(nodes=[2, 2])])
         here.want("a/two", 1, gpus=2)
