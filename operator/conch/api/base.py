@@ -1,6 +1,7 @@
 """What every kind shares: the pydantic base, value types, and the CEL rules that guard them."""
 
 import re
+from functools import lru_cache
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -54,6 +55,7 @@ class KubeModel(BaseModel):
         return self.model_dump(by_alias=True, exclude_none=True, mode="json")
 
 
+@lru_cache(maxsize=1024)
 def parse_duration(text: str) -> float:
     """Return the seconds that a duration such as ``50ms``, ``1m30s`` means.
 
