@@ -20,7 +20,7 @@ from e2e.bench.plan_run import Figures, Step, measured
 from e2e.bench.plan_tick import PARTS
 from e2e.bench.report import FOLDER, ROOT, Unmet, write
 
-SIZES = {500: 60, 1000: 50, 2000: 40, 5000: 30}
+SIZES = {500: 50, 1000: 50, 2000: 20, 5000: 20}
 """Services, and the ticks that are measured with so many."""
 TICK_S, MEMORY_MB = 1.0, 400.0
 LINEAR = 1.25

@@ -23,7 +23,7 @@ WAKE_S = 0.1
 """Seconds after which an event wakes the operator that changes nothing."""
 CHANGED = 0.01
 """Part of the services whose load changes between two ticks; a tenth as many are edited."""
-WARM_UP, RESTS = 6, 5
+WARM_UP, RESTS = 4, 5
 _RSS = re.compile(r"^VmRSS:\s+(\d+) kB$", re.MULTILINE)
 
 
