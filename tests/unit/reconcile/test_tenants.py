@@ -168,6 +168,13 @@ class TestRecords:
             assert two.usage == pytest.approx(one.usage)
         assert restarted.records()["b"].accounts["A100"].gpu_hours == pytest.approx(2.0)
 
+    def test_what_decisions_get_is_what_the_record_comes_to(self) -> None:
+        usage = Usage(store(Tenant=tenant("a")), "conch", DAY)
+        found, _ = usage.look(EPOCH_S)
+        usage.settle({"a": [GPU]}, found, EPOCH_S)
+        found, _ = usage.look(EPOCH_S + DAY)
+        assert found.usage == {"a": pytest.approx(0.5)}
+
     def test_so_it_is_for_namespaces_of_no_tenant(self) -> None:
         usage = Usage(store(), "conch", DAY)
         found, _ = usage.look(EPOCH_S)

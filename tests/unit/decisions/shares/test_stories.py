@@ -82,6 +82,12 @@ class TestQuotas:
         here.settle()
         assert (here.of("a"), here.of("b")) == (6, 2)
 
+    def test_not_even_for_the_quota_of_another(self) -> None:
+        here = a_has_all(Tenant("a", quota={"a100": 6}), Tenant("b", quota={"a100": 4}))
+        here.want("b", 4)
+        here.settle()
+        assert (here.of("a"), here.of("b")) == (6, 2)
+
     def test_a_quota_is_first_when_what_is_free_is_handed_out(self) -> None:
         here = world(Tenant("a", weight=1000), Tenant("b", weight=0.001, quota={"a100": 5}))
         here.want("a", 8)
