@@ -108,8 +108,8 @@ def _starts(scene: Scene, found: Shares, ledger: Ledger) -> Iterator[Start]:
 
 
 def _demand(scene: Scene) -> Iterable[tuple[Amounts, float]]:
-    """Yield what replicas ask for, and how many: placement keeps room for such."""
-    return ((_need(w.work.gpus), float(w.wished)) for w in scene.wishes)
+    """Yield what replicas ask for, and how many GPUs in all: placement keeps room for such."""
+    return ((_need(w.work.gpus), float(w.wished * w.work.gpus)) for w in scene.wishes)
 
 
 @cache

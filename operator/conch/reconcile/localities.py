@@ -45,9 +45,13 @@ class Localities:
 def workload(
     services: Iterable[tuple[ServiceFacts, int]],
 ) -> Mapping[str, Mapping[Amounts, float]]:
-    """Return the popular needs of each pool; with each service the replicas that it wishes for."""
+    """Return the popular needs of each pool; with each service the replicas that it wishes for.
+
+    By the GPUs that wait for a place, not by the replicas: one that needs eight waits for a whole node,
+    and among many small ones nobody would keep it for it.
+    """
     asked: dict[str, list[tuple[Amounts, float]]] = {}
     for facts, replicas in services:
         for pool, shape in facts.shapes.items():
-            asked.setdefault(pool, []).append((shape.need, float(replicas)))
+            asked.setdefault(pool, []).append((shape.need, float(replicas * shape.need.gpus)))
     return {pool: popular(needs) for pool, needs in asked.items()}

@@ -27,6 +27,8 @@ class Books:
     fleet: Fleet
     entitled: Mapping[str, float] = field(default_factory=dict)
     demand: Mapping[str, float] = field(default_factory=dict)
+    due: Mapping[str, float] = field(default_factory=dict)
+    """Each tenant's part of the fleet by its weight of now, whatever it wants."""
     allocated: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     held: Mapping[str, float] = field(default_factory=dict)
     """What was allocated when the books were opened."""
@@ -67,6 +69,11 @@ class Books:
         entitled = self.entitled.get(tenant, 0.0)
         allocated = self.allocated[tenant] + more
         return allocated / entitled if entitled > _SMALL else float("inf")
+
+    def level(self, tenant: str, more: float = 0.0) -> float:
+        """Return allocation over what is due by weight, with ``more`` on top; infinite without."""
+        due = self.due.get(tenant, 0.0)
+        return (self.allocated[tenant] + more) / due if due > _SMALL else float("inf")
 
     def owed(self, claim: Claim, pool: str) -> bool:
         """Tell whether one more replica in a pool is within the tenant's guaranteed quota.
@@ -157,7 +164,7 @@ def _entitle(books: Books, capacity: Mapping[str, float]) -> None:
     weights = weights_now(
         [t.weight for t in tenants],
         [t.usage for t in tenants],
-        sum(c for c in capacity.values() if c != float("inf")),
+        fleet_size(capacity),
     )
     claims: dict[str, list[Claim]] = defaultdict(list)
     for claim in books.claims:
@@ -166,8 +173,15 @@ def _entitle(books: Books, capacity: Mapping[str, float]) -> None:
         Entrant(weight, _quota(books, tenant, claims[tenant.name]), demands[tenant.name])
         for weight, tenant in zip(weights, tenants, strict=True)
     ]
+    whole, all_weights = fleet_size(capacity), sum(weights) or 1.0
+    books.due = {n: whole * w / all_weights for n, w in zip(names, weights, strict=True)}
     books.demand = {n: sum(demands[n].values()) for n in names}
     books.entitled = dict(zip(names, entitlements(entrants, capacity), strict=True))
+
+
+def fleet_size(capacity: Mapping[str, float]) -> float:
+    """Return the capacity of all pools that have a bound."""
+    return sum(c for c in capacity.values() if c != float("inf"))
 
 
 def _quota(books: Books, tenant: Tenant, claims: Iterable[Claim]) -> float:

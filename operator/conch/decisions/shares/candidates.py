@@ -42,7 +42,8 @@ class Terms:
     after: float
     """The share that who loses must have at least once it lost; infinite where that never does."""
     turn: float
-    """The share that does as well, whatever is lost; infinite where none does."""
+    """What one who loses must hold by weight for that to do as well, whatever is lost; infinite where
+    nothing does."""
     most: float
     """GPUs that may be moved."""
 
@@ -114,9 +115,10 @@ class Candidates:
         allocated = np.array([books.allocated[t] for t in self._tenants])[self._tenant]
         entitled = np.array([books.entitled.get(t, 0.0) for t in self._tenants])[self._tenant]
         shares = _over(allocated, entitled)
+        levels = np.array([books.level(t) for t in self._tenants])[self._tenant]
         if not terms.own_only:
             fair = _over(allocated - self._charge, entitled) >= terms.after
-            fair = self._rested & (fair | (shares >= terms.turn))
+            fair = self._rested & (fair | (levels >= terms.turn))
             able |= ~mine & (fair | terms.owed)
         return shares, able & self._there & alike & (self._claim != self._claims[taker.key])
 

@@ -6,9 +6,12 @@ quota      what a tenant's quota guarantees is there at once: from whoever borro
            and no tenant is taken below its own quota.
 share      else only if the victim's share afterwards is at least the taker's afterwards (rule S2-a
            of Kueue's fair sharing, kubernetes-sigs/kueue keps/1714-fair-sharing), where share is
-           allocation now over entitlement now, and only up to the taker's entitlement.
+           allocation now over entitlement now; and only within the taker's entitlement, or from what
+           the victim has above its own. Who is almost there does not begin: it would move replicas
+           for each small change.
 turn       a tenant that holds nothing can fulfil that rule never where each has one replica: it
-           takes its turn when the victim's share is half as much again as its own would be.
+           takes its turn when the victim holds half as much again by weight as it would then. By
+           weight, and not by entitlement, which ends where a tenant wants no more.
 priority   within a tenant, from lower priorities; at its limit, from those alone.
 time       no replica goes before 3 load times, but to who is owed its quota.
 budget     no more of a pool at a time than its disruption budget, or one replica; and no more than
@@ -30,8 +33,12 @@ from conch.decisions.shares.reserve import Reserve
 RUN_TIME = 3.0
 """Load times that a replica stays at least."""
 TURN = 1.5
-"""Times the taker's share afterwards, that the share of a victim must be to make room for who has
-nothing."""
+"""Times what the taker holds afterwards, that a victim must hold to make room for who has nothing;
+both by weight."""
+NEARLY = 0.9
+"""Share from which a tenant takes nothing, unless it is on its way: it has replicas that are younger
+than they may be taken. On the benchmark's traces (docs/designs/0006-sharing.md) that saves a tenth to
+a third of what is taken back."""
 MOVED_PER_GAINED = 2.0
 """GPUs that may be taken for each GPU that is gained."""
 MOST_TRIES = 64
@@ -79,6 +86,7 @@ class _Taking:
             name: _budget(pool) - leaving.get(name, 0.0) for name, pool in books.pools.items()
         }
         self._spent: dict[str, float] = defaultdict(float)
+        self._begun: dict[str, bool] = {}
         self._untouched = {name: not leaving.get(name) for name in books.pools}
         self._by_node: dict[str, list[Victim]] | None = None
         self._looked: Candidates | None = None
@@ -188,16 +196,16 @@ class _Taking:
     def _terms(self, claim: Claim, pool: Pool) -> Terms:
         """Return what one more replica may cost others, as far as that does not depend on them."""
         books, mine, name = self._books, claim.tenant, pool.name
-        after, never = books.share(mine, books.charge(claim, name)), float("inf")
+        one, never = books.charge(claim, name), float("inf")
         first = self._untouched[name] and not self._spent[name]
         budget = never if first else self._budget[name] - self._spent[name]
         owed, worth = books.owed(claim, name), books.missing(claim) * books.gpus_in(claim, name)
-        below, nothing = self._below(mine), books.allocated[mine] <= _SMALL
+        takes, turns = self._takes(mine), self._turns(mine)
         return Terms(
             owed=owed,
             own_only=self._over(claim, pool) > _SMALL,
-            after=after - _SMALL if below else never,
-            turn=TURN * after - _SMALL if below and nothing else never,
+            after=books.share(mine, one) - _SMALL if takes else never,
+            turn=TURN * books.level(mine, one) - _SMALL if turns else never,
             most=never if owed else min(budget, MOVED_PER_GAINED * worth),
         )
 
@@ -362,15 +370,38 @@ class _Taking:
 
     def _fair(self, taker: Claim, pool: Pool, victim: str, lost: float) -> bool:
         books, mine = self._books, taker.tenant
-        if not self._below(mine):
-            return False
         one = books.charge(taker, pool.name)
-        if books.share(victim, -lost) >= books.share(mine, one) - _SMALL:
-            return True
+        after = books.share(mine, one)
+        if self._takes(mine) and books.share(victim, -lost) >= after - _SMALL:
+            within = after <= 1.0 + _SMALL or books.share(victim, -lost) >= 1.0 - _SMALL
+            if within or books.allocated[mine] <= _SMALL:
+                return True
         # Its turn is about all that it gets of the place, or two would swap at once and again.
         gained = max(1, min(books.missing(taker), int((lost + _SMALL) / one))) if one > 0 else 1
-        after = books.share(mine, gained * one)
-        return books.allocated[mine] <= _SMALL and books.share(victim) >= TURN * after - _SMALL
+        turn = TURN * books.level(mine, gained * one)
+        return self._turns(mine) and books.level(victim) >= turn - _SMALL
+
+    def _takes(self, tenant: str) -> bool:
+        """Tell whether a tenant is far enough below its entitlement to take."""
+        return self._below(tenant) and self._has_begun(tenant)
+
+    def _turns(self, tenant: str) -> bool:
+        """Tell whether a tenant waits for its turn."""
+        return self._below(tenant) and self._books.allocated[tenant] <= _SMALL
+
+    def _has_begun(self, tenant: str) -> bool:
+        """Tell whether a tenant is on its way to its entitlement, or too far from it not to begin."""
+        known = self._begun.get(tenant)
+        if known is None:
+            books = self._books
+            known = books.share(tenant) < NEARLY or any(
+                books.now - holding.created < RUN_TIME * claim.load_seconds
+                for claim in books.claims
+                if claim.tenant == tenant
+                for holding in claim.held
+            )
+            self._begun[tenant] = known
+        return known
 
     def _rank(
         self, victims: Sequence[Victim], place: int, node: str
