@@ -127,7 +127,10 @@ def plan(
     targets, shortage = _targets(run, wanted, held)
     targets |= _elsewhere(run, wanted, targets)
     granted, short = sum(targets[p.name] for p in pools), shortage > 0
-    obstacles = tuple(placement.explain(p, shapes[p.name], ledger) for p in pools if shortage)
+    # Where shares are the reason, it is told by the grant.
+    told = grant is not None and grant.reason is not None
+    unplaced = pools if shortage and not told else ()
+    obstacles = tuple(placement.explain(p, shapes[p.name], ledger) for p in unplaced)
     serving = rollout.promotion(run.service, revision, granted=granted, short=short)
     old = rollout.old_targets(run.service, revision, wanted=wanted, granted=granted, short=short)
     for name, target in targets.items():

@@ -140,5 +140,7 @@ def capacity_of(pools: Iterable[Pool]) -> Mapping[str, float]:
             if key not in seen:
                 seen.add(key)
                 devices = round(node.allocatable.get(pool.spec.resource_name, 0.0))
-                found[pool.spec.accelerator] += pool.gpus_of(devices)
+                # An autoscaler brings as many as are asked for.
+                there = float("inf") if pool.spec.elastic else pool.gpus_of(devices)
+                found[pool.spec.accelerator] += there
     return found

@@ -8,10 +8,7 @@ from conch.api.conditions import Reason
 from conch.api.names import (
     API_VERSION,
     LABEL_REVISION,
-    LABEL_SERVICE,
-    MANAGED_BY,
 )
-from conch.api.names import LABEL_MANAGED_BY as MANAGED_LABEL
 from conch.api.pool import GPUPoolSpec
 from conch.api.service import ModelServiceSpec, Placement
 from conch.api.tenant import PriorityRange
@@ -40,7 +37,7 @@ from conch.reconcile.overlaps import overlaps
 from conch.reconcile.pools import usable, with_nodes
 from conch.reconcile.resolve import Fault, Resolved, parsed, resolve, stored
 from conch.reconcile.settings import Settings
-from conch.reconcile.store import Store, leaving, version_of
+from conch.reconcile.store import NOBODY, Family, Store, leaving, version_of
 from conch.reconcile.tenants import Tenancy, tenancy
 
 Object = dict[str, Any]
@@ -124,7 +121,7 @@ class Gatherer:
         self._orders.clear()
         self._look_at_tenants()
         own = (*CHILDREN, *((CLAIM_TEMPLATE,) if self.settings.dra else ()))
-        children = {kind: self._children(kind) for kind in ("Pod", *own)}
+        children = {kind: self.store.families(kind) for kind in ("Pod", *own)}
         platform = (self._nodes, self._silent, *((p.name, p.spec, p.nodes_key) for p in pools))
         # The same object while it says the same, so that it is compared at once.
         if platform != self._platform:
@@ -138,7 +135,7 @@ class Gatherer:
                 broken.append((body, spec))
                 continue
             key = child_key(body)
-            mine = {kind: tuple(found.get(key, ())) for kind, found in children.items()}
+            mine = {kind: found.get(key, NOBODY) for kind, found in children.items()}
             uid = body["metadata"]["uid"]
             services[uid] = self._service(body, spec, pools, mine)
         self._facts = services
@@ -163,16 +160,6 @@ class Gatherer:
         for cache in caches:
             if len(cache) > most:
                 cache.clear()
-
-    def _children(self, kind: str) -> dict[tuple[str, str], list[Object]]:
-        """Return Conch's children of a kind by namespace and service label."""
-        found: dict[tuple[str, str], list[Object]] = {}
-        for body in self.store.all(kind):
-            labels = body["metadata"].get("labels") or {}
-            service = labels.get(LABEL_SERVICE)
-            if service and labels.get(MANAGED_LABEL) == MANAGED_BY:
-                found.setdefault((body["metadata"].get("namespace", ""), service), []).append(body)
-        return found
 
     def _asks(self, pod: Object) -> dict[str, float]:
         """Return what a pod asks for, read once for each of its versions."""
@@ -219,7 +206,7 @@ class Gatherer:
         body: Object,
         spec: ModelServiceSpec,
         pools: tuple[Pool, ...],
-        children: Mapping[str, tuple[Object, ...]],
+        families: Mapping[str, Family],
     ) -> ServiceFacts:
         """Return the facts of a service: those of the last tick where nothing changed since."""
         model = self._model(body, spec)
@@ -229,11 +216,12 @@ class Gatherer:
             model and (model["metadata"]["uid"], version_of(model)),
             claim_state(self.store, body["metadata"]["namespace"]),
             self._told(body["metadata"]["namespace"]),
-            *(tuple(version_of(o) for o in objects) for objects in children.values()),
+            *(family.versions for family in families.values()),
         )
         known = self._facts.get(body["metadata"]["uid"])
         if known is not None and known.versions == versions:
             return replace(known, pools=self._ordered(pools, spec, known.gpus))
+        children = {kind: family.objects for kind, family in families.items()}
         return self._fresh(body, spec, pools, children, versions)
 
     def _fresh(

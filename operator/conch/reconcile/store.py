@@ -5,10 +5,11 @@ deletion that a cut watch swallowed would otherwise stay for ever.
 """
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from conch.api.names import FIELD_MANAGER
+from conch.api.names import FIELD_MANAGER, LABEL_MANAGED_BY, LABEL_SERVICE, MANAGED_BY
 
 Object = dict[str, Any]
 
@@ -17,6 +18,17 @@ _OF_POD = frozenset({"nodeName", "schedulingGates", "affinity", "overhead", "nod
 _OF_CONTAINER = frozenset({"name", "resources", "restartPolicy"})
 ObjectKey = tuple[str, str]
 """Namespace ("" for cluster-scoped kinds) and name."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """What one service has of a kind: the objects by name, and their versions."""
+
+    objects: tuple[Object, ...] = ()
+    versions: tuple[int, ...] = ()
+
+
+NOBODY = Family()
 
 
 def key_of(body: Object) -> ObjectKey:
@@ -40,6 +52,11 @@ class Store:
 
     def __init__(self) -> None:
         self._kinds: dict[str, dict[ObjectKey, Object]] = {}
+        self._members: dict[str, dict[ObjectKey, dict[ObjectKey, Object]]] = {}
+        """By kind, and by namespace and service label: what is labelled as Conch's."""
+        self._families: dict[str, dict[ObjectKey, Family]] = {}
+        self._changed: dict[str, set[ObjectKey]] = {}
+        """Families to be looked at again."""
         self._deleted: dict[str, int] = {}
         """The newest version of objects that are gone, by UID: late answers don't revive them."""
 
@@ -53,6 +70,7 @@ class Store:
         if known is not None and version_of(known) >= version_of(body):
             return False
         objects[key] = _slim(body)
+        self._join(kind, key, known, objects[key])
         return True
 
     def drop(self, kind: str, body: Object) -> bool:
@@ -66,6 +84,7 @@ class Store:
         if known is None or known["metadata"].get("uid") != uid:
             return False
         del objects[key_of(body)]
+        self._join(kind, key_of(body), known, None)
         return True
 
     def _forget_old(self, most: int = 20000) -> None:
@@ -98,8 +117,38 @@ class Store:
             known = objects.get(key)
             if uid not in listed and known is not None and known["metadata"]["uid"] == uid:
                 del objects[key]
+                self._join(kind, key, known, None)
                 changed = True
         return changed
+
+    def families(self, kind: str) -> Mapping[ObjectKey, Family]:
+        """Return Conch's objects of a kind by namespace and service label.
+
+        A family is the same object until one of its members changes.
+        """
+        families = self._families.setdefault(kind, {})
+        for key in self._changed.pop(kind, ()):
+            members = self._members[kind].get(key)
+            if not members:
+                families.pop(key, None)
+                self._members[kind].pop(key, None)
+                continue
+            objects = tuple(members[name] for name in sorted(members))
+            families[key] = Family(objects, tuple(map(version_of, objects)))
+        return families
+
+    def _join(self, kind: str, key: ObjectKey, old: Object | None, new: Object | None) -> None:
+        """Note in its family that an object came, changed or went."""
+        for body, there in ((old, False), (new, True)):
+            family = _family_of(body) if body is not None else None
+            if family is None:
+                continue
+            members = self._members.setdefault(kind, {}).setdefault(family, {})
+            self._changed.setdefault(kind, set()).add(family)
+            if there and body is not None:
+                members[key] = body
+            else:
+                members.pop(key, None)
 
     def get(self, kind: str, name: str, namespace: str = "") -> Object | None:
         """Return one object, or None."""
@@ -113,6 +162,16 @@ class Store:
         """Iterate over the objects of a kind, ordered by key."""
         objects = self._kinds.get(kind, {})
         return (objects[key] for key in sorted(objects))
+
+
+def _family_of(body: Object) -> ObjectKey | None:
+    """Return namespace and service label of an object that is labelled as Conch's."""
+    metadata = body["metadata"]
+    labels = metadata.get("labels") or {}
+    service = labels.get(LABEL_SERVICE)
+    if not service or labels.get(LABEL_MANAGED_BY) != MANAGED_BY:
+        return None
+    return metadata.get("namespace", ""), service
 
 
 def by_creation(entry: Object) -> bool:
