@@ -43,6 +43,8 @@ MOVED_PER_GAINED = 2.0
 """GPUs that may be taken for each GPU that is gained."""
 MOST_TRIES = 64
 """Services that are tried for in one pass; the next pass goes on."""
+MOST_NODES = 16
+"""Nodes that are looked at closely for one replica once a way is found: the most promising first."""
 _SMALL = 1e-9
 
 
@@ -178,15 +180,16 @@ class _Taking:
         return True
 
     def _best(self, claim: Claim) -> _Move | None:
-        """Return the best way to make room; nodes that can't be better are not looked at."""
+        """Return the best way to make room: of all nodes that can be better, or of many in a large fleet."""
         books, best, found = self._books, None, list[tuple[Bound, Pool, Node]]()
         for place, name in enumerate(books.options(claim)):
             pool = books.pools[name]
             if not pool.spec.elastic:
                 nodes = self._candidates().of(claim, pool, place, self._terms(claim, pool))
                 found += [(bound, pool, node) for bound, node in nodes]
-        for bound, pool, node in sorted(found, key=lambda f: f[0]):
-            if best is not None and bound > best.rank[:4]:
+        ranked = sorted(found, key=lambda f: f[0])
+        for looked, (bound, pool, node) in enumerate(ranked):
+            if best is not None and (bound > best.rank[:4] or looked >= MOST_NODES):
                 break
             move = self._move(claim, pool, bound[2], node)
             if move is not None and (best is None or move.rank < best.rank):
