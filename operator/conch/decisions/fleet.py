@@ -164,6 +164,8 @@ class Pod:
     """When the scheduler gave it its node, where the API says so."""
     lost: bool = False
     """Bound to a node that is gone from the cluster."""
+    over: bool = False
+    """Its containers have ended for good: its node no longer counts what it asked for."""
     stranded: bool = False
     """Not answering, on a node that is not ready: Kubernetes evicts it soon, or the node returns."""
     body: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)

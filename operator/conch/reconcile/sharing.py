@@ -86,7 +86,8 @@ def _held(fleet: Fleet, pool: Pool, shape: Shape) -> Held:
 
 def _charged(pod: Pod) -> bool:
     """Tell whether a pod takes place on a node: while it starts and while it drains too."""
-    return not pod.lost and not pod.gated and (pod.node or pod.pinned) is not None
+    gone = pod.lost or pod.over or pod.gated
+    return not gone and (pod.node or pod.pinned) is not None
 
 
 def _stays(pod: Pod) -> bool:
@@ -147,7 +148,7 @@ def _soon(
             shape = facts.shapes.get(pod.pool)
             if shape is None or pod.node is None or pod.node not in nodes.get(pod.pool, ()):
                 continue
-            if pod.deleting or pod.draining_since is not None:
+            if not pod.over and (pod.deleting or pod.draining_since is not None):
                 pool = by_name[pod.pool]
                 ledger.release(pod.node, shape.need, pool.spec.resource_name)
                 leaving[pod.pool] += pool.gpus_of(shape.need.gpus)

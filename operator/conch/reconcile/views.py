@@ -143,7 +143,8 @@ def pod_view(body: Object, nodes: Collection[str], silent: Collection[str] = ())
         ready=ready.get("status") == "True",
         serving=labels.get(LABEL_SERVING) == SERVING,
         draining_since=_draining(draining),
-        deleting=leaving(body) or body.get("status", {}).get("phase") in _OVER,
+        deleting=leaving(body) or _is_over(body),
+        over=_is_over(body),
         unschedulable=scheduled.get("message", "no node") if waits else None,
         ready_at=_since(ready),
         scheduled_at=_since(scheduled),
@@ -151,6 +152,10 @@ def pod_view(body: Object, nodes: Collection[str], silent: Collection[str] = ())
         stranded=spec.get("nodeName") in silent and ready.get("status") != "True",
         body=body,
     )
+
+
+def _is_over(pod: Object) -> bool:
+    return pod.get("status", {}).get("phase") in _OVER
 
 
 def _since(condition: Mapping[str, Any]) -> float | None:

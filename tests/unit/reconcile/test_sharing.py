@@ -57,6 +57,14 @@ class TestClaims:
         assert grant.replicas == {"a100": 2}
         assert charged == 1
 
+    def test_the_place_of_a_pod_that_has_ended_is_free_once(self) -> None:
+        # Its node counts it no more, though it is still there while it is deleted.
+        ended = pod("p1", metadata={"deletionTimestamp": "2026-06-01T00:00:00Z"})
+        ended["status"]["phase"] = "Succeeded"
+        grant, charged = granted(fleet(ended, pod("p2"), Node=bodies.node(gpus=2)))
+        assert grant.replicas == {"a100": 2}
+        assert charged == 1
+
     def test_pods_of_an_old_revision_are_charged_and_not_granted(self) -> None:
         grant, charged = granted(fleet(pod("p1", "old"), pod("p2", "old"), pod("p3")))
         assert grant.replicas == {"a100": 2}
