@@ -43,6 +43,7 @@ PREREQUISITES = (
     Prerequisite("runc", "runc", "starts containers"),
     Prerequisite("bridge", "containernetworking-plugins", "joins pods to a network", plugin=True),
     Prerequisite("iptables", "iptables", "carries Services"),
+    Prerequisite("nft", "nftables", "removes the tables that iptables leaves empty"),
     Prerequisite("conntrack", "conntrack", "lets kube-proxy forget old connections"),
     Prerequisite("ipset", "ipset", "holds the addresses of Services"),
     Prerequisite("ip", "iproute2", "makes bridges and addresses"),
