@@ -4,11 +4,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from conch.decisions.fleet import Pool, ServiceKey
+from conch.decisions.fleet import Amounts, Pool, ServiceKey
 from conch.decisions.placement import Ledger
 from conch.decisions.shares.claims import Claim, Holding, Standing, Tenant
 from conch.decisions.shares.entitlement import Entrant, entitlements, weights_now
-from conch.decisions.shares.measure import Fleet, fleet_of, open_capacity
+from conch.decisions.shares.measure import Fleet, fleet_of, large_enough, open_capacity
 
 _SMALL = 1e-9
 
@@ -37,6 +37,8 @@ class Books:
     granted: dict[ServiceKey, dict[str, int]] = field(default_factory=dict)
     gone: dict[ServiceKey, set[str]] = field(default_factory=lambda: defaultdict(set))
     """Holdings that are taken back, by service."""
+    _options: dict[ServiceKey, list[str]] = field(default_factory=dict)
+    _large: dict[tuple[str, Amounts], bool] = field(default_factory=dict)
     _charges: dict[tuple[object, str], float] = field(default_factory=dict)
 
     def charge(self, claim: Claim, pool: str) -> float:
@@ -53,8 +55,24 @@ class Books:
         return self.pools[pool].gpus_of(claim.shapes[pool].need.gpus)
 
     def options(self, claim: Claim) -> list[str]:
-        """Return the pools that a service may use, as far as they are there."""
-        return [p for p in claim.pools if p in self.pools and p in claim.shapes]
+        """Return the pools that a service may use, as far as they are there and large enough.
+
+        What fits on no node at all is no demand: others would go without for what nobody can give.
+        """
+        known = self._options.get(claim.key)
+        if known is None:
+            there = [p for p in claim.pools if p in self.pools and p in claim.shapes]
+            known = [p for p in there if self._holds(p, claim.shapes[p].need)]
+            self._options[claim.key] = known
+        return known
+
+    def _holds(self, pool: str, need: Amounts) -> bool:
+        """Tell whether any node of a pool is large enough, were it empty."""
+        known = self._large.get((pool, need))
+        if known is None:
+            known = large_enough(self.pools[pool], need)
+            self._large[pool, need] = known
+        return known
 
     def total(self, claim: Claim) -> int:
         """Return the replicas that a service may have now."""

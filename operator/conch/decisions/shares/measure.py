@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from conch.api.pool import SharingMode
-from conch.decisions.fleet import Pool, Shape
+from conch.decisions.fleet import Amounts, Pool, Shape
 from conch.decisions.placement import Ledger
 
 
@@ -43,6 +43,20 @@ def fleet_of(pools: Iterable[Pool]) -> Fleet:
         gpus=max(1.0, gpus),
         cpu=sum(n.allocatable.get("cpu", 0.0) for n in nodes.values()),
         memory=sum(n.allocatable.get("memory", 0.0) for n in nodes.values()),
+    )
+
+
+def large_enough(pool: Pool, need: Amounts) -> bool:
+    """Tell whether any node of a pool would take a replica, were it empty; an elastic one brings it."""
+    resource = pool.spec.resource_name
+    return pool.spec.elastic or any(
+        Amounts(
+            gpus=round(node.allocatable.get(resource, 0.0)),
+            cpu=node.allocatable.get("cpu", 0.0),
+            memory=node.allocatable.get("memory", 0.0),
+            pods=int(node.allocatable.get("pods", 110)),
+        ).covers(need)
+        for node in pool.nodes
     )
 
 

@@ -97,12 +97,16 @@ class _Taking:
     def run(self) -> None:
         books = self._books
         short = [c for c in books.claims if books.missing(c) > 0 and books.options(c)]
-        tries = 0
+        tries, in_vain = 0, set[object]()
         for claim in sorted(short, key=self._turn):
-            while books.missing(claim) > 0 and tries < MOST_TRIES and self._hopeful(claim):
+            kind = _kind(claim)
+            while kind not in in_vain and books.missing(claim) > 0 and self._hopeful(claim):
                 tries += 1
+                if tries > MOST_TRIES:
+                    return
                 if not self._fill(claim) and not self._take_for(claim):
-                    break
+                    # Nor is there anything for others like it.
+                    in_vain.add(kind)
 
     def _turn(self, claim: Claim) -> tuple[bool, float, int, str, object]:
         """Return what takers are ordered by: who is owed its quota, then the lowest share."""
@@ -425,6 +429,12 @@ def _times(room: Amounts, need: Amounts, most: int) -> int:
     while found < most and room.covers(need):
         room, found = room - need, found + 1
     return found
+
+
+def _kind(claim: Claim) -> object:
+    """Return what services have in common for whom the same could be done."""
+    needs = tuple((name, shape.need, shape.suits) for name, shape in claim.shapes.items())
+    return claim.tenant, claim.priority, claim.pools, needs
 
 
 def _budget(pool: Pool) -> float:
