@@ -218,8 +218,12 @@ def test_an_edge_pool_is_for_services_that_name_it_or_its_site(scenario: Scenari
     add_node(scenario.client, "kiosk", gpus=1)
     add_pool(scenario.client, "kiosk", edge=True, site="shop-1")
     scenario.create(1, wait=False, placement={})
-    message = await_message(scenario, "Admitted", Reason.NO_POOL)
-    assert "an edge pool, which placement.pools or placement.sites must name" in message
+    # The service may be seen before the pool.
+    words = "an edge pool, which placement.pools or placement.sites must name"
+    scenario.wait(
+        lambda: words in await_message(scenario, "Admitted", Reason.NO_POOL),
+        "why the pool won't do",
+    )
     scenario.client.merge(scenario.service, {"spec": {"placement": {"sites": ["shop-1"]}}})
     scenario.wait(lambda: scenario.settled(1), "1 replica")
     assert nodes_of(scenario) == ["kiosk"]

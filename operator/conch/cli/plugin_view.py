@@ -245,7 +245,8 @@ def plain(value: Any) -> Any:
         return {_key(k): _number(k, v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(v) for v in value]
-    return value
+    # YAML takes no words but plain ones.
+    return str(value) if isinstance(value, str) else value
 
 
 def _key(name: str) -> str:

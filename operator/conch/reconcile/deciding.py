@@ -6,7 +6,8 @@ places. Nothing is written here.
 
 import logging
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -99,8 +100,18 @@ class Decider:
             replicas.book_admitted(facts.service, facts.pools, facts.shapes, ledger)
         proposals = [self._proposal(facts, fleet, ledger, now) for facts in services]
         wishes = [self._wish(p) for p in proposals if p.facts.shapes]
-        grants = self._sharing.decide(wishes, fleet.pools, now, self._popular).grants
+        grants = self._granted(wishes, fleet, now)
         return [self._planned(p, fleet, ledger, grants.get(p.facts.key), now) for p in proposals]
+
+    def _granted(
+        self, wishes: Sequence[Wished], fleet: FleetFacts, now: float
+    ) -> Mapping[ServiceKey, Grant]:
+        """Return what each service may have; where a defect keeps that from being told, what it has."""
+        try:
+            return self._sharing.decide(wishes, fleet.pools, now, self._popular).grants
+        except Exception:
+            logger.exception("sharing failed: nobody is given more or less than there is")
+            return {w.facts.key: _as_it_is(w.facts) for w in wishes}
 
     def _workload(self, fleet: FleetFacts) -> Mapping[str, Mapping[Amounts, float]]:
         """Return what is popular, by the wishes of the last tick; looked at again after a while."""
@@ -279,6 +290,12 @@ def _room(facts: ServiceFacts, ledger: Ledger, grant: Grant, most: int) -> int:
         if grant.replicas.get(pool.name, 0) and found < most:
             found += placement.room(pool, facts.shapes[pool.name], ledger, most=most - found)
     return found
+
+
+def _as_it_is(facts: ServiceFacts) -> Grant:
+    """Return a grant of what a service has."""
+    there = (p.pool for p in facts.service.pods if not p.deleting and not p.gated)
+    return Grant(replicas=dict(Counter(there)))
 
 
 def _same(one: Grant | None, other: Grant | None) -> bool:

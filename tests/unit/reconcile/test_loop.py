@@ -3,6 +3,8 @@
 from collections import Counter
 from typing import Any
 
+import pytest
+
 from conch.api.signals import Key, Signals
 from conch.provisioning.snapshot import Images
 from conch.reconcile.loop import Reconciler
@@ -53,3 +55,27 @@ def test_one_scrape_seen_by_many_ticks_is_one_sample() -> None:
         assert outcome.scaling is not None
         samples = outcome.scaling.state.samples
         assert [s.rate for s in samples] == [7.0] * scrapes
+
+
+def test_where_sharing_fails_everything_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    revision = current_revision()
+    kept = store(
+        ModelService=bodies.model_service(replicas=3, scaling={"maxReplicas": 3}),
+        Service=bodies.service(revision),
+        ReplicaSet=of_revision(bodies.replica_set(replicas=2), revision),
+        Pod=[
+            of_revision(bodies.pod(name, metadata={"generateName": "p"}), revision)
+            for name in ("p1", "p2")
+        ],
+    )
+    api: Any = Api()
+    loop = Reconciler(api, kept, Settings(Images(triton="t", conch="c")), SlowClock())
+
+    def fails(*_: Any) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(loop._sharing, "decide", fails)
+    (outcome,) = loop._decider.decide(gathered(kept), 1.8e9)
+    assert [(s.replicas, s.target, s.gated) for s in outcome.plan.sets] == [(2, 2, False)]
+    assert [*outcome.plan.drains, *outcome.plan.deletions] == []
+    assert outcome.error is None
