@@ -126,7 +126,9 @@ def plan(
     held = _placed(run)
     targets, shortage = _targets(run, wanted, held)
     targets |= _elsewhere(run, wanted, targets)
-    granted, short = sum(targets[p.name] for p in pools), shortage > 0
+    granted = sum(targets[p.name] for p in pools)
+    # What is granted and not free yet comes free by itself: nothing has to be given up for it.
+    short = shortage > 0 and (grant is None or grant.total < wanted)
     # Where shares are the reason, it is told by the grant.
     told = grant is not None and grant.reason is not None
     unplaced = pools if shortage and not told else ()
