@@ -270,7 +270,7 @@ class Cluster:
     async def _write(self, verb: str, request: Awaitable[Any]) -> Object:
         if self._fence is not None and not self._fence.may_write():
             _unsent(request)
-            raise NotLeaderError("the lease is not held; nothing was written")
+            raise NotLeaderError("the lease could not be renewed in time; nothing was written")
         left = None if self._fence is None else self._fence.seconds_left()
         with behind(self._fence):
             answer: Object = await self._call(verb, request, within=left)
