@@ -179,11 +179,8 @@ def _entitle(books: Books, capacity: Mapping[str, float]) -> None:
     demands = _demands(books)
     names = sorted(n for n, demand in demands.items() if sum(demand.values()) > 0)
     tenants = [books.tenants[n] for n in names]
-    weights = weights_now(
-        [t.weight for t in tenants],
-        [t.usage for t in tenants],
-        fleet_size(capacity),
-    )
+    whole = sum(c for c in capacity.values() if c != float("inf"))
+    weights = weights_now([t.weight for t in tenants], [t.usage for t in tenants], whole)
     claims: dict[str, list[Claim]] = defaultdict(list)
     for claim in books.claims:
         claims[claim.tenant].append(claim)
@@ -191,15 +188,10 @@ def _entitle(books: Books, capacity: Mapping[str, float]) -> None:
         Entrant(weight, _quota(books, tenant, claims[tenant.name]), demands[tenant.name])
         for weight, tenant in zip(weights, tenants, strict=True)
     ]
-    whole, all_weights = fleet_size(capacity), sum(weights) or 1.0
-    books.due = {n: whole * w / all_weights for n, w in zip(names, weights, strict=True)}
+    together = sum(weights) or 1.0
+    books.due = {n: whole * w / together for n, w in zip(names, weights, strict=True)}
     books.demand = {n: sum(demands[n].values()) for n in names}
     books.entitled = dict(zip(names, entitlements(entrants, capacity), strict=True))
-
-
-def fleet_size(capacity: Mapping[str, float]) -> float:
-    """Return the capacity of all pools that have a bound."""
-    return sum(c for c in capacity.values() if c != float("inf"))
 
 
 def _quota(books: Books, tenant: Tenant, claims: Iterable[Claim]) -> float:
