@@ -231,15 +231,14 @@ def test_a_larger_weight_never_gets_less(data: st.DataObject) -> None:
 class TestEntitlements:
     """The amounts alone."""
 
+    amounts = st.floats(0, 20) | st.sampled_from([1e-80, 2e-16, 5e-10, 1e-9, 2e-9])
     demands = st.dictionaries(
-        st.sampled_from([frozenset("x"), frozenset("y"), frozenset("xy")]),
-        st.floats(0, 20),
-        max_size=3,
+        st.sampled_from([frozenset("x"), frozenset("y"), frozenset("xy")]), amounts, max_size=3
     )
     entrants = st.lists(
         st.builds(Entrant, st.floats(0.01, 10), st.floats(0, 10), demands), min_size=1, max_size=4
     )
-    capacities = st.fixed_dictionaries({"x": st.floats(0, 20), "y": st.floats(0, 20)})
+    capacities = st.fixed_dictionaries({"x": amounts, "y": amounts})
 
     @CALM
     @given(entrants, capacities)

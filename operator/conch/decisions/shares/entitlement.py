@@ -7,6 +7,7 @@ the only max-min fair one holds for any polymatroid (Megiddo, Optimal flows in n
 sources and sinks, 1974).
 """
 
+import bisect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -22,8 +23,6 @@ MEMORY = 1.0
 QUOTAS_AT_MOST = 0.9
 """Of a pool: beyond that, quotas leave nothing of the floor."""
 _MOST_SETS = 256
-_STEPS = 45
-"""Halvings in the search for a level."""
 _SMALL = 1e-9
 
 
@@ -95,11 +94,22 @@ class _Filling:
             level, tight = self._level(np.maximum(0.0, self._there - settled), rising)
             if tight is None:
                 break
-            stays = rising & (self._total > self._outside[tight] + _SMALL)
-            stays &= self._at(level) > self._outside[tight] - _SMALL
-            amounts[stays] = self._at(level)[stays]
+            at = self._at(level)
+            stays = self._stay(at - self._outside[tight], rising, tight)
+            amounts[stays] = at[stays]
             rising &= ~stays
         return amounts
+
+    def _stay(
+        self, inside: Amounts, rising: npt.NDArray[np.bool_], tight: int
+    ) -> npt.NDArray[np.bool_]:
+        """Return who can go nowhere else, now that a set is full; somebody always, despite rounding.
+
+        ``inside``: how much of each amount is in the set, negative where it has not come to it.
+        """
+        could = rising & (self._total > self._outside[tight])
+        nearest = inside[could].max()
+        return could & (inside >= min(nearest, -_SMALL))
 
     def _at(self, level: float) -> Amounts:
         at: Amounts = np.clip(self._weights * level, self._quota, self._total)
@@ -123,17 +133,26 @@ class _Filling:
     def _full_at(
         self, left: float, pools: int, rising: npt.NDArray[np.bool_], high: float
     ) -> float:
-        """Return the highest level, up to ``high``, at which one set of pools is not over."""
+        """Return the highest level, up to ``high``, at which one set of pools is not over.
+
+        What is asked is linear between the levels at which a tenant leaves its quota, comes into the
+        set, or has all.
+        """
         weights, quota, total = (x[rising] for x in (self._weights, self._quota, self._total))
-        outside, low = self._outside[pools][rising], 0.0
-        for _ in range(_STEPS):
-            middle = (low + high) / 2
-            at = np.clip(weights * middle, quota, total)
-            if np.maximum(0.0, at - outside).sum() > left:
-                high = middle
-            else:
-                low = middle
-        return low
+        outside = self._outside[pools][rising]
+
+        def asked(level: float) -> float:
+            at = np.clip(weights * level, quota, total)
+            return float(np.maximum(0.0, at - outside).sum())
+
+        bends = np.concatenate([quota / weights, outside / weights, total / weights])
+        levels = [0.0, *np.unique(bends[bends < high]), high]
+        over = bisect.bisect_right(levels, left, key=asked)
+        if over in (0, len(levels)):
+            return levels[max(0, over - 1)]
+        low, high = levels[over - 1], levels[over]
+        below, above = asked(low), asked(high)
+        return float(low + (high - low) * (left - below) / (above - below))
 
 
 def _full_together(

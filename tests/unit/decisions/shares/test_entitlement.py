@@ -142,6 +142,24 @@ class TestSeveralPools:
         assert found == approx([7, 1])
 
 
+class TestRounding:
+    """A decision that never ends would stop the operator."""
+
+    def test_amounts_too_small_to_tell_apart_end(self) -> None:
+        x, y = frozenset("x"), frozenset("y")
+        crumbs = [Entrant(1.0, demand={x: 9e-10}) for _ in range(3)]
+        found = entitlements([*crumbs, Entrant(1.0, demand={y: 5.0})], {"x": 0.0, "y": 3.0})
+        assert found == pytest.approx([0.0, 0.0, 0.0, 3.0], abs=1e-8)
+
+    @pytest.mark.parametrize("light", [1e-12, 1e-6, 1e-3])
+    def test_weights_far_apart_share_exactly(self, light: float) -> None:
+        x = frozenset("x")
+        entrants = [Entrant(w, demand={x: 20.0}) for w in (light, 1000.0, 1000.0)]
+        found = entitlements(entrants, {"x": 3.0})
+        assert found == pytest.approx([0.0, 1.5, 1.5], abs=1e-5)
+        assert sum(found) == pytest.approx(3.0, abs=1e-9)
+
+
 class TestMemory:
     def test_without_a_past_weights_stand_as_they_are(self) -> None:
         found = weights_now([3, 1], [0, 0], 8)
