@@ -1,5 +1,6 @@
 """Sharing between ticks: what was granted last, who waits since when, what each tenant used."""
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -18,6 +19,9 @@ from conch.reconcile.tenants import OWN, Tenancy, Usage
 from conch.reconcile.views import seconds_of
 
 Object = dict[str, Any]
+USAGE_LASTS_S = 600.0
+"""A usage that only drifted is written into the status of a Tenant no more often than this, and of a
+namespace without one never: a fleet at rest writes nothing."""
 _NOBODY = Standing(allocated=0.0, entitlement=0.0, demand=0.0)
 
 
@@ -31,6 +35,7 @@ class Sharing:
         self._shares = Shares({}, {})
         self._services: dict[str, int] = {}
         self._waits: dict[ServiceKey, float] = {}
+        self._usage_told = -math.inf
         self.broken: list[tuple[Object, Fault]] = []
         """Tenants that can't be read."""
 
@@ -98,16 +103,21 @@ class Sharing:
         """Return each Tenant with its status, and the ConfigMap for all others and the half-life."""
         capacity, stored = capacity_of(pools), self._usage.stored()
         unread = {body["metadata"]["name"] for body, _ in self.broken}
+        renew = now - self._usage_told >= USAGE_LASTS_S
+        if renew:
+            self._usage_told = now
         told, own = [], {}
         for name, figures in self.figures(now).items():
             facts = self._tenancy.facts.get(name)
             if facts is not None and name not in unread:
                 old = facts.body.get("status") or {}
-                told.append((facts.body, tenant_status(facts, old, figures, capacity, now)))
+                status = tenant_status(facts, old, figures, capacity, now, usage_is_news=renew)
+                told.append((facts.body, status))
             elif name.startswith(OWN):
                 namespace = name.removeprefix(OWN)
                 old = _readable(stored.get(namespace))
-                own[namespace] = tenant_status(None, old, figures, capacity, now)
+                status = tenant_status(None, old, figures, capacity, now, usage_is_news=False)
+                own[namespace] = status
         return told, self._usage.config_map(own) if own or told else None
 
     def overbooked(self, pools: Iterable[Pool]) -> Mapping[str, str]:

@@ -1,11 +1,11 @@
 """From a fleet's services and what scaling wishes for them to claims, and back to grants. Pure."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from conch.decisions import replicas
-from conch.decisions.fleet import Pod, Pool, Shape
+from conch.decisions.fleet import Pod, Pool, Service, Shape
 from conch.decisions.placement import Ledger
 from conch.decisions.placement.ledger import Workload
 from conch.decisions.scaling import ServiceLoad
@@ -125,10 +125,20 @@ def _claim(wish: Wished, tenancy: Tenancy) -> Claim:
         indifferent=not placement.accelerators and not placement.pools,
         held=tuple(held),
         surplus=tuple(surplus),
+        begun={} if wish.untouchable else _begun(service, revision),
         priority=tenancy.priority(facts.key.namespace, facts.spec.priority),
         created=facts.body["metadata"]["creationTimestamp"],
         load_seconds=wish.load_seconds,
     )
+
+
+def _begun(service: Service, revision: str | None) -> Mapping[str, int]:
+    """Return, by pool, the replicas that a revision's ReplicaSets ask for and no pod is admitted for."""
+    admitted = Counter(
+        p.pool for p in service.pods if p.revision == revision and not p.gated and not p.deleting
+    )
+    asked = {s.pool: s.replicas for s in service.sets if s.revision == revision}
+    return {pool: n - admitted[pool] for pool, n in asked.items() if n > admitted[pool]}
 
 
 def _soon(

@@ -1,6 +1,6 @@
 """What the status of a Tenant says. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,11 +42,14 @@ def tenant_status(
     figures: TenantFigures,
     capacity: Mapping[str, float],
     now: float,
+    *,
+    usage_is_news: bool = True,
 ) -> Object:
     """Return the status of a tenant; without ``facts`` it is a namespace of no Tenant.
 
     ``capacity``: GPUs by accelerator. ``now`` in seconds since the epoch. Where nothing but time
-    changed what it says, it is ``old``.
+    changed what it says, it is ``old``; ``usage_is_news`` where a usage that drifted is to be written
+    none the less: from the record it can be told at any time.
     """
     standing, since = figures.standing, figures.waiting_since
     generation = int(facts.body["metadata"].get("generation", 0)) if facts else None
@@ -69,7 +72,8 @@ def tenant_status(
         ),
     ).to_dict()
     status["record"] = written(figures.record)
-    return old if _is_no_news(old, status) else status
+    drifts = _DRIFTS if usage_is_news else tuple(d for d in _DRIFTS if d != "usage")
+    return old if _is_no_news(old, status, drifts) else status
 
 
 def _conditions(old: Object) -> list[Condition]:
@@ -77,12 +81,12 @@ def _conditions(old: Object) -> list[Condition]:
     return [c for c in found if isinstance(c, Condition)]
 
 
-def _is_no_news(old: Object, new: Object) -> bool:
+def _is_no_news(old: Object, new: Object, drifts: Iterable[str]) -> bool:
     """Tell whether the old status still says all, but for figures that drifted a little."""
     settled = {k: v for k, v in new.items() if k not in _DRIFTS}
     if {k: v for k, v in old.items() if k not in _DRIFTS} != settled:
         return False
-    return not any(_drifted(old.get(k), new.get(k)) for k in _DRIFTS)
+    return not any(_drifted(old.get(k), new.get(k)) for k in drifts)
 
 
 def _drifted(old: float | None, new: float | None) -> bool:

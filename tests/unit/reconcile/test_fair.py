@@ -1,5 +1,6 @@
 """Sharing from tick to tick: charges, grants, statuses, and the same after a restart."""
 
+import itertools
 import json
 from typing import Any
 
@@ -69,6 +70,33 @@ class TestTenants:
         assert status["usage"] == pytest.approx(2 * (1 - 0.5 ** (2 / 12)), abs=0.01)
         assert status["record"]["rate"] == 2.0
         assert [c["reason"] for c in status["conditions"]] == ["Accepted"]
+
+    def test_usage_alone_is_written_each_ten_minutes_at_most(self) -> None:
+        claimed, writes = tenant("a"), []
+        of = cluster(Tenant=claimed)
+        ticks = Ticks(of)
+        for minute in range(120):
+            ticks.at(minute / 60)
+            told, _ = ticks.statuses(minute / 60)
+            if told["a"] != claimed.get("status"):
+                writes.append(minute)
+            metadata = {**claimed["metadata"], "resourceVersion": str(minute + 1000)}
+            claimed = {**claimed, "metadata": metadata, "status": told["a"]}
+            assert of.put("Tenant", claimed)
+        assert writes[0] == 0
+        assert 2 < len(writes) <= 13
+        assert all(b - a >= 10 for a, b in itertools.pairwise(writes))
+
+    def test_usage_alone_of_a_namespace_without_a_tenant_is_never_written(self) -> None:
+        of = cluster()
+        ticks = Ticks(of)
+        ticks.at(0)
+        _, first = ticks.statuses(0)
+        assert first is not None
+        written = {**first, "metadata": {**first["metadata"], "resourceVersion": "1000"}}
+        assert of.put("ConfigMap", written)
+        ticks.at(24)
+        assert ticks.statuses(24)[1] == first
 
     def test_a_limit_is_told_to_the_next_tick_of_the_scaler(self) -> None:
         ticks = Ticks(cluster(Tenant=tenant("a", limit={A100: 3})))

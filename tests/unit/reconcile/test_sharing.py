@@ -57,6 +57,18 @@ class TestClaims:
         assert grant.replicas == {"a100": 2}
         assert charged == 1
 
+    def test_a_replica_that_was_begun_in_a_pool_stays_with_it_until_it_is_placed(self) -> None:
+        t4 = bodies.node("n2")
+        t4["metadata"]["labels"] = {"gpu": "t4"}
+        there = {
+            "Node": [bodies.node(), t4],
+            "GPUPool": [bodies.gpu_pool(), bodies.gpu_pool("t4", nodeSelector={"gpu": "t4"})],
+        }
+        assert granted(fleet(**there), 1)[0].replicas == {"a100": 1}
+        begun = of_revision(bodies.replica_set("digits-r1-t4"), current_revision())
+        begun["metadata"]["labels"]["conch.dev/pool"] = "t4"
+        assert granted(fleet(ReplicaSet=begun, **there), 1)[0].replicas == {"t4": 1}
+
     def test_the_place_of_a_pod_that_has_ended_is_free_once(self) -> None:
         # Its node counts it no more, though it is still there while it is deleted.
         ended = pod("p1", metadata={"deletionTimestamp": "2026-06-01T00:00:00Z"})

@@ -126,6 +126,13 @@ class TestRest:
         assert 10 < writes < 60
         assert status["usage"] <= 0.1
 
+    def test_where_usage_is_no_news_it_is_written_with_what_is(self) -> None:
+        old, later = told(), replace(FIGURES, usage=5.0)
+        never = {"usage_is_news": False}
+        assert tenant_status(facts(), old, later, CAPACITY, EPOCH_S, **never) is old
+        grown = replace(later, services=3)
+        assert tenant_status(facts(), old, grown, CAPACITY, EPOCH_S, **never)["usage"] == 5.0
+
     def test_what_drifted_is_written_with_all_that_drifted(self) -> None:
         old = told()
         standing = replace(FIGURES.standing, entitlement=4.3)

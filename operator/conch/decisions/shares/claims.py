@@ -64,6 +64,8 @@ class Claim:
     """Of the revision that is to be."""
     surplus: tuple[Holding, ...] = ()
     """Of other revisions: charged, and nobody's to take until the revision that is to be took over."""
+    begun: Mapping[str, int] = field(default_factory=dict)
+    """By pool: replicas asked for there that have no place yet; they stay with it where they can."""
     priority: int = 0
     created: str = ""
     """When the service was made (ISO 8601); among equals the older comes first."""

@@ -109,7 +109,8 @@ class _Filling:
         """
         could = rising & (self._total > self._outside[tight])
         nearest = inside[could].max()
-        return could & (inside >= min(nearest, -_SMALL))
+        stays: npt.NDArray[np.bool_] = could & (inside >= min(nearest, -_SMALL))
+        return stays
 
     def _at(self, level: float) -> Amounts:
         at: Amounts = np.clip(self._weights * level, self._quota, self._total)
@@ -146,13 +147,13 @@ class _Filling:
             return float(np.maximum(0.0, at - outside).sum())
 
         bends = np.concatenate([quota / weights, outside / weights, total / weights])
-        levels = [0.0, *np.unique(bends[bends < high]), high]
+        levels: list[float] = [0.0, *np.unique(bends[bends < high]).tolist(), high]
         over = bisect.bisect_right(levels, left, key=asked)
         if over in (0, len(levels)):
             return levels[max(0, over - 1)]
         low, high = levels[over - 1], levels[over]
         below, above = asked(low), asked(high)
-        return float(low + (high - low) * (left - below) / (above - below))
+        return low + (high - low) * (left - below) / (above - below)
 
 
 def _full_together(

@@ -32,6 +32,7 @@ class _Handing:
         self._books = books
         self._reserve = Reserve(books)
         self._options = suited(books)
+        self._begun = {c.key: dict(c.begun) for c in books.claims if c.begun}
         self._limited: set[ServiceKey] = set()
         self._full: set[tuple[ServiceKey, str]] = set()
         """Services and pools that have no room for them: what is free only gets less."""
@@ -79,8 +80,12 @@ class _Handing:
         allowed = [p for p in options if self._books.allowed(claim, p)]
         if not allowed:
             self._limited.add(claim.key)
-        # Where a quota is owed, it is taken from there first.
-        for pool in sorted(allowed, key=lambda p: not self._books.owed(claim, p)):
+        # Where a quota is owed, it is taken from there first; and what was begun is not begun anew
+        # elsewhere, each time that another place comes free.
+        begun = self._begun.get(claim.key, {})
+        for pool in sorted(
+            allowed, key=lambda p: (not self._books.owed(claim, p), begun.get(p, 0) <= 0)
+        ):
             if (claim.key, pool) not in self._full and self._reserve.leaves(claim, pool):
                 if _fits(self._books, claim, pool):
                     return pool
@@ -97,6 +102,8 @@ class _Handing:
             return
         self._books.give(claim, pool)
         self._reserve.took(claim, pool)
+        if claim.key in self._begun:
+            self._begun[claim.key][pool] = self._begun[claim.key].get(pool, 0) - 1
         heapq.heappop(self._queues[claim.tenant])
         if self._books.missing(claim) > 0:
             self._queue(n)
