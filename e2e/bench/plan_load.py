@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from conch.api.signals import Key, Signals
 from conch.decisions.fleet import ServiceKey
 from conch.reconcile.gather import ServiceFacts
-from conch.reconcile.scaling import signals_key
 from e2e.bench.plan_fleet import FIXED_MS, KINDS, MOST_ITEMS, PER_ITEM_MS, Served
 
 PER_REPLICA = 340.0
@@ -57,7 +56,7 @@ class Load:
         speed = sum(_SPEEDS[pool] * count for pool, count in ready.items())
         load = self.rates.get(facts.key, 0.0) * max(0.0, self.chance.gauss(1.0, NOISE))
         return {
-            signals_key(facts, pool): signals(load * _SPEEDS[pool] / speed, _SPEEDS[pool], count)
+            facts.signal_keys[pool]: signals(load * _SPEEDS[pool] / speed, _SPEEDS[pool], count)
             for pool, count in ready.items()
         }
 

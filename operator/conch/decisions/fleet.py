@@ -1,11 +1,12 @@
 """The fleet as decisions see it: frozen facts, no client, no clock."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from conch.api.pool import GPUPoolSpec, SharingMode
 from conch.api.service import ModelServiceSpec, Placement
@@ -13,8 +14,7 @@ from conch.api.service import ModelServiceSpec, Placement
 _SLACK = 1 + 1e-6
 
 
-@dataclass(frozen=True, order=True)
-class ServiceKey:
+class ServiceKey(NamedTuple):
     """Namespace and name of a ModelService."""
 
     namespace: str
@@ -170,6 +170,12 @@ class Pod:
     """Not answering, on a node that is not ready: Kubernetes evicts it soon, or the node returns."""
     body: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
+    @property
+    def takes_place(self) -> bool:
+        """Whether it has a node, or one is kept for it."""
+        gone = self.lost or self.over or self.gated
+        return not gone and (self.node or self.pinned) is not None
+
 
 @dataclass(frozen=True)
 class ReplicaSet:
@@ -204,9 +210,73 @@ class Service:
 
     def live_pods(self, revision: str, pool: str) -> tuple[Pod, ...]:
         """Return the pods of a ReplicaSet that are not on their way out."""
+        return self._live.get((revision, pool), ())
+
+    @cached_property
+    def counted(self) -> str:
+        """The revision whose replicas stand for the service.
+
+        While another takes over, that of the traffic, unless the other has more by now.
+        """
+        wanted = self.revision or self.serving_revision or ""
+        serving = self.serving_revision or wanted
+        size = {r: sum(s.replicas for s in self.sets if s.revision == r) for r in (wanted, serving)}
+        return wanted if size[wanted] > size[serving] else serving
+
+    def tally(self, pool: str) -> tuple[int, int]:
+        """Return the replicas that serve in a pool, and those that start; none that leave."""
+        return self._tallies.get(pool, (0, 0))
+
+    @cached_property
+    def _tallies(self) -> Mapping[str, tuple[int, int]]:
+        asked: dict[str, int] = {}
+        for one in self.sets:
+            if one.revision == self.counted:
+                asked[one.pool] = asked.get(one.pool, 0) + one.replicas
+        live = {pool: pods for (of, pool), pods in self._live.items() if of == self.counted}
+        found = {}
+        for pool in {*asked, *live}:
+            pods = live.get(pool, ())
+            ready = sum(p.ready and p.serving for p in pods)
+            leaving = sum(p.draining_since is not None or p.stranded for p in pods)
+            found[pool] = ready, max(0, asked.get(pool, 0) - ready - leaving)
+        return found
+
+    @cached_property
+    def admitted(self) -> tuple[Pod, ...]:
+        """The pods that wait for the node that they were admitted to: no node counts them yet."""
         return tuple(
-            p for p in self.pods if p.revision == revision and p.pool == pool and not p.deleting
+            p for p in self.pods if p.node is None and p.pinned and not p.gated and not p.deleting
         )
+
+    @cached_property
+    def leaving(self) -> tuple[Pod, ...]:
+        """The pods on nodes that they give back soon."""
+        return tuple(
+            p
+            for p in self.pods
+            if p.node is not None and not p.over and (p.deleting or p.draining_since is not None)
+        )
+
+    @cached_property
+    def placed(self) -> Mapping[str, int]:
+        """By pool, the pods that take place on a node, while they start and drain too."""
+        return Counter(p.pool for p in self.pods if p.takes_place)
+
+    @cached_property
+    def newest(self) -> float:
+        """When the youngest of its pods was made, in seconds since the epoch."""
+        return max((p.created for p in self.pods), default=0.0)
+
+    @cached_property
+    def _live(self) -> Mapping[tuple[str, str], tuple[Pod, ...]]:
+        """By revision and pool: looked for once in each state of the service."""
+        found: dict[tuple[str, str], tuple[Pod, ...]] = {}
+        for pod in self.pods:
+            if not pod.deleting:
+                key = (pod.revision, pod.pool)
+                found[key] = (*found.get(key, ()), pod)
+        return found
 
 
 @dataclass(frozen=True)

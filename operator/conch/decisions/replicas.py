@@ -163,10 +163,11 @@ def book_admitted(
     service: Service, pools: Sequence[Pool], shapes: Mapping[str, Shape], ledger: Ledger
 ) -> None:
     """Book the nodes of pods that are pinned and not bound yet: no node counts them."""
+    if not service.admitted:
+        return
     there = {p.name: p.spec.resource_name for p in pools}
-    for pod in service.pods:
-        waits = pod.node is None and not pod.gated and not pod.deleting
-        if waits and pod.pinned and pod.pool in there and pod.pool in shapes:
+    for pod in service.admitted:
+        if pod.pinned and pod.pool in there and pod.pool in shapes:
             ledger.book(pod.pinned, shapes[pod.pool].need, there[pod.pool])
 
 

@@ -26,7 +26,7 @@ from conch.reconcile.gather import FleetFacts, ServiceFacts, unknown_pools
 from conch.reconcile.localities import Localities, workload
 from conch.reconcile.profiles import Profiles
 from conch.reconcile.recall import Recall
-from conch.reconcile.resting import Resting
+from conch.reconcile.resting import Resting, same_grant
 from conch.reconcile.scaling import Measurement, load_of
 from conch.reconcile.sharing import Wished, bound
 from conch.reconcile.status import Outcome
@@ -55,6 +55,19 @@ class _Proposal:
         if self.known is not None and self.known.scaling is not None:
             return self.known.scaling.wished
         return self.decision.wished if self.decision is not None else 0
+
+
+@dataclass(frozen=True)
+class _Tick:
+    """What all services of one tick are decided from."""
+
+    fleet: FleetFacts
+    ledger: Ledger
+    measurement: Measurement
+    now: float
+    """Seconds since the epoch."""
+    moment: float
+    """The same in monotonic seconds."""
 
 
 class Decider:
@@ -98,10 +111,14 @@ class Decider:
         services = sorted((self._as_under_way(f) for f in fleet.services), key=_order)
         for facts in services:
             replicas.book_admitted(facts.service, facts.pools, facts.shapes, ledger)
-        proposals = [self._proposal(facts, fleet, ledger, now) for facts in services]
+        # Looked at once: between two looks one scrape would grow younger, and pass for another.
+        moment = self._clock.monotonic()
+        seen = replace(self._measurement, age=moment - self.measured_at)
+        tick = _Tick(fleet, ledger, seen, now, moment)
+        proposals = [self._proposal(facts, tick) for facts in services]
         wishes = [self._wish(p) for p in proposals if p.facts.shapes]
         grants = self._granted(wishes, fleet, now)
-        return [self._planned(p, fleet, ledger, grants.get(p.facts.key), now) for p in proposals]
+        return [self._planned(p, tick, grants.get(p.facts.key)) for p in proposals]
 
     def _granted(
         self, wishes: Sequence[Wished], fleet: FleetFacts, now: float
@@ -140,17 +157,15 @@ class Decider:
         )
         return replace(facts, service=replace(facts.service, pods=pods))
 
-    def _proposal(
-        self, facts: ServiceFacts, fleet: FleetFacts, ledger: Ledger, now: float
-    ) -> _Proposal:
+    def _proposal(self, facts: ServiceFacts, tick: _Tick) -> _Proposal:
         """Let scaling wish; a defect stops this service's changes only, and says so on it."""
         try:
-            known = self._resting.outcome(facts, self.measured_at, self._clock.monotonic())
+            known = self._resting.outcome(facts, self.measured_at, tick.moment)
             if known is not None:
                 return _Proposal(facts, known=known)
             if _paused(facts.body) or not facts.shapes:
-                return _Proposal(facts, final=self._still(facts, fleet))
-            return self._scaled(facts, ledger, now)
+                return _Proposal(facts, final=self._still(facts, tick.fleet))
+            return self._scaled(facts, tick)
         except Exception as error:
             logger.exception("%s: not decided on", facts.key)
             return _Proposal(facts, final=_defect(facts, error))
@@ -162,21 +177,19 @@ class Decider:
         trouble = self._carrier.trouble(facts)
         return Outcome(facts, plan, None, missing, error=trouble, paused=_paused(facts.body))
 
-    def _scaled(self, facts: ServiceFacts, ledger: Ledger, now: float) -> _Proposal:
-        # Looked at once: between two looks one scrape would grow younger, and pass for another.
-        moment = self._clock.monotonic()
+    def _scaled(self, facts: ServiceFacts, tick: _Tick) -> _Proposal:
         load = load_of(
             facts,
-            replace(self._measurement, age=moment - self.measured_at),
-            ledger,
-            now=now,
+            tick.measurement,
+            tick.ledger,
+            now=tick.now,
             load_seconds=self._profiles.load_seconds(facts),
         )
         load = bound(load, self._sharing.last(facts.key))
         state = self.states.get(facts.key) or self._profiles.initial(facts)
-        decision = decide(load, self._recall.state(facts, load, state), moment)
+        decision = decide(load, self._recall.state(facts, load, state), tick.moment)
         self.states[facts.key] = decision.state
-        self.decided[facts.key] = Decided(load, decision, moment)
+        self.decided[facts.key] = Decided(load, decision, tick.moment)
         return _Proposal(facts, load, decision)
 
     def _wish(self, proposal: _Proposal) -> Wished:
@@ -192,48 +205,35 @@ class Decider:
             untouchable=proposal.final is not None,
         )
 
-    def _planned(
-        self,
-        proposal: _Proposal,
-        fleet: FleetFacts,
-        ledger: Ledger,
-        grant: Grant | None,
-        now: float,
-    ) -> Outcome:
+    def _planned(self, proposal: _Proposal, tick: _Tick, grant: Grant | None) -> Outcome:
         """Plan a service within its grant; a defect stops this service's changes only."""
         if proposal.final is not None:
             return proposal.final
         known, facts = proposal.known, proposal.facts
-        if known is not None and _same(known.grant, grant):
+        if known is not None and same_grant(known.grant, grant):
             return known
         try:
             if known is not None:
                 # Only what it may have changed: scaling has its say again.
-                proposal = self._scaled(facts, ledger, now)
-            return self._plan(proposal, fleet, ledger, grant, now)
+                proposal = self._scaled(facts, tick)
+            return self._plan(proposal, tick, grant)
         except Exception as error:
             logger.exception("%s: not decided on", facts.key)
             return _defect(facts, error)
 
-    def _plan(
-        self,
-        proposal: _Proposal,
-        fleet: FleetFacts,
-        ledger: Ledger,
-        grant: Grant | None,
-        now: float,
-    ) -> Outcome:
+    def _plan(self, proposal: _Proposal, tick: _Tick, grant: Grant | None) -> Outcome:
         facts, load, decision = proposal.facts, proposal.load, proposal.decision
         if load is None or decision is None or grant is None:
             raise ValueError("a service without a wish or a grant can't be planned")
-        wanted = _wanted(facts, load, decision, grant, ledger)
-        plan = replicas.plan(
+        wanted = _wanted(facts, load, decision, grant, tick.ledger)
+        known = self._resting.plan(facts, wanted, grant)
+        plan = known or replicas.plan(
             facts.service,
             wanted,
             pools=facts.pools,
             shapes=facts.shapes,
-            ledger=ledger,
-            now=now,
+            ledger=tick.ledger,
+            now=tick.now,
             grant=grant,
             wish=self._localities.wish(facts, load.load_seconds),
         )
@@ -241,7 +241,7 @@ class Decider:
             facts,
             plan,
             decision,
-            unknown_pools(facts, fleet),
+            unknown_pools(facts, tick.fleet),
             self._carrier.trouble(facts),
             wanted=wanted,
             grant=grant,
@@ -296,17 +296,6 @@ def _as_it_is(facts: ServiceFacts) -> Grant:
     """Return a grant of what a service has."""
     there = (p.pool for p in facts.service.pods if not p.deleting and not p.gated)
     return Grant(replicas=dict(Counter(there)))
-
-
-def _same(one: Grant | None, other: Grant | None) -> bool:
-    """Tell whether two grants differ in words alone."""
-    if one is None or other is None:
-        return one is other
-    return (one.replicas, one.given_up, one.reason) == (
-        other.replicas,
-        other.given_up,
-        other.reason,
-    )
 
 
 def _paused(body: Mapping[str, Any]) -> bool:

@@ -12,7 +12,7 @@ from conch.decisions.shares import Grant, Shares, Standing
 from conch.decisions.shares.entitlement import QUOTAS_AT_MOST
 from conch.decisions.shares.usage import HALF_LIFE_S
 from conch.reconcile.resolve import Fault, parsed
-from conch.reconcile.sharing import Wished, holdings, shared
+from conch.reconcile.sharing import Claims, Wished, holdings, shared
 from conch.reconcile.store import Store
 from conch.reconcile.tenant_status import TenantFigures, tenant_status
 from conch.reconcile.tenants import OWN, Tenancy, Usage
@@ -33,6 +33,7 @@ class Sharing:
         self._usage = Usage(store, namespace, half_life)
         self._tenancy = Tenancy({}, {})
         self._shares = Shares({}, {})
+        self._claims = Claims()
         self._services: dict[str, int] = {}
         self._waits: dict[ServiceKey, float] = {}
         self._usage_told = -math.inf
@@ -56,7 +57,9 @@ class Sharing:
         """
         self._tenancy, self.broken = self._usage.look(now)
         self._usage.settle(holdings(wishes, pools), self._tenancy, now)
-        self._shares = shared(wishes, self._tenancy, pools, now, workload or {})
+        self._shares = shared(
+            wishes, self._tenancy, pools, now, workload=workload or {}, known=self._claims
+        )
         self._services = defaultdict(int)
         for wish in wishes:
             self._services[self._tenancy.of(wish.facts.key.namespace)] += 1

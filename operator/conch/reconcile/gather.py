@@ -1,7 +1,9 @@
 """From the store to the frozen fleet that decisions take. Pure but for its caches of parsed specs."""
 
+import copy
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, TypeVar
 
 from conch.api.conditions import Reason
@@ -11,12 +13,14 @@ from conch.api.names import (
 )
 from conch.api.pool import GPUPoolSpec
 from conch.api.service import ModelServiceSpec, Placement
+from conch.api.signals import Key
 from conch.api.tenant import PriorityRange
 from conch.clients.resources import CHILDREN, CLAIM_TEMPLATE
 from conch.decisions import rollout
 from conch.decisions.fleet import (
     Amounts,
     Misfit,
+    Node,
     Pod,
     Pool,
     ReplicaSet,
@@ -37,7 +41,7 @@ from conch.reconcile.overlaps import overlaps
 from conch.reconcile.pools import usable, with_nodes
 from conch.reconcile.resolve import Fault, Resolved, parsed, resolve, stored
 from conch.reconcile.settings import Settings
-from conch.reconcile.store import NOBODY, Family, Store, leaving, version_of
+from conch.reconcile.store import Store, leaving, version_of
 from conch.reconcile.tenants import Tenancy, tenancy
 
 Object = dict[str, Any]
@@ -64,10 +68,25 @@ class ServiceFacts:
     versions: tuple[object, ...]
     """Of everything that the facts come from, but for what is free on nodes."""
 
-    @property
+    @cached_property
     def key(self) -> ServiceKey:
         """Namespace and name."""
         return self.service.key
+
+    @cached_property
+    def signal_keys(self) -> Mapping[str, Key]:
+        """By pool: whose signals count there, those of the revision with the traffic."""
+        service = self.service
+        serving, name = service.serving_revision or service.counted, bounded(service.key.name)
+        return {
+            p.name: Key(service.key.namespace, name, serving, bounded(p.name)) for p in self.pools
+        }
+
+    def with_pools(self, pools: tuple[Pool, ...]) -> "ServiceFacts":
+        """Return the same with pools as they are now. Cheap: each service needs it in each tick."""
+        found = copy.copy(self)
+        found.__dict__["pools"] = pools
+        return found
 
     @property
     def gpus(self) -> int:
@@ -103,6 +122,8 @@ class Gatherer:
     """Known where other controllers are told of it."""
     _tenants: tuple[int, ...] = ()
     """Versions of what it was made from."""
+    _views: dict[str, tuple[object, Node]] = field(default_factory=dict)
+    """By name, of the last tick, with what each was made from."""
     _facts: dict[str, ServiceFacts] = field(default_factory=dict)
     """By UID, of the last tick: what did not change since is not looked through again."""
     _requests: dict[str, tuple[str, dict[str, float]]] = field(default_factory=dict)
@@ -117,11 +138,9 @@ class Gatherer:
         nodes = tuple(self.store.all("Node"))
         self._nodes = frozenset(n["metadata"]["name"] for n in nodes)
         self._silent = frozenset(n["metadata"]["name"] for n in nodes if views.is_silent(n))
-        pools, faults = self._pools()
+        pools, faults = self._pools(nodes)
         self._orders.clear()
         self._look_at_tenants()
-        own = (*CHILDREN, *((CLAIM_TEMPLATE,) if self.settings.dra else ()))
-        children = {kind: self.store.families(kind) for kind in ("Pod", *own)}
         platform = (self._nodes, self._silent, *((p.name, p.spec, p.nodes_key) for p in pools))
         # The same object while it says the same, so that it is compared at once.
         if platform != self._platform:
@@ -134,10 +153,7 @@ class Gatherer:
             if isinstance(spec, Fault):
                 broken.append((body, spec))
                 continue
-            key = child_key(body)
-            mine = {kind: found.get(key, NOBODY) for kind, found in children.items()}
-            uid = body["metadata"]["uid"]
-            services[uid] = self._service(body, spec, pools, mine)
+            services[body["metadata"]["uid"]] = self._service(body, spec, pools)
         self._facts = services
         self._forget()
         return FleetFacts(pools, faults, tuple(services.values()), tuple(broken), self._overlaps)
@@ -170,7 +186,8 @@ class Gatherer:
             self._requests[metadata["uid"]] = known
         return known[1]
 
-    def _pools(self) -> tuple[tuple[Pool, ...], dict[str, Fault]]:
+    def _pools(self, bodies: Iterable[Object]) -> tuple[tuple[Pool, ...], dict[str, Fault]]:
+        """Return the pools with their nodes, of which ``bodies`` are all; and what is wrong with others."""
         specs: dict[str, GPUPoolSpec] = {}
         faults: dict[str, Fault] = {}
         for body in self.store.all("GPUPool"):
@@ -179,12 +196,19 @@ class Gatherer:
                 spec = usable(spec, dra=self.settings.dra)
             known: dict[str, Any] = faults if isinstance(spec, Fault) else specs
             known[body["metadata"]["name"]] = spec
-        bound = views.bound_pods(self.store.all("Pod"))
-        nodes = [
-            views.node_view(body, map(self._asks, bound.get(body["metadata"]["name"], ())))
-            for body in self.store.all("Node")
-        ]
+        self._views = {body["metadata"]["name"]: self._node(body) for body in bodies}
+        nodes = [node for _, node in self._views.values()]
         return with_nodes(specs, nodes, self.store), faults
+
+    def _node(self, body: Object) -> tuple[object, Node]:
+        """Return a node's view, the last one where nothing changed since, with what it was made from."""
+        name = body["metadata"]["name"]
+        made_from = body["metadata"]["uid"], version_of(body), self.store.node_stamp(name)
+        known = self._views.get(name)
+        if known is not None and known[0] == made_from:
+            return known
+        bound = filter(views.holds, self.store.bound(name))
+        return made_from, views.node_view(body, map(self._asks, bound))
 
     def _look_at_tenants(self) -> None:
         """Learn whom namespaces belong to, where other controllers are told."""
@@ -206,22 +230,22 @@ class Gatherer:
         body: Object,
         spec: ModelServiceSpec,
         pools: tuple[Pool, ...],
-        families: Mapping[str, Family],
     ) -> ServiceFacts:
         """Return the facts of a service: those of the last tick where nothing changed since."""
-        model = self._model(body, spec)
+        model, key = self._model(body, spec), child_key(body)
         versions = (
             self._platform,
             version_of(body),
             model and (model["metadata"]["uid"], version_of(model)),
             claim_state(self.store, body["metadata"]["namespace"]),
             self._told(body["metadata"]["namespace"]),
-            *(family.versions for family in families.values()),
+            self.store.stamp(key),
         )
         known = self._facts.get(body["metadata"]["uid"])
         if known is not None and known.versions == versions:
-            return replace(known, pools=self._ordered(pools, spec, known.gpus))
-        children = {kind: family.objects for kind, family in families.items()}
+            return known.with_pools(self._ordered(pools, spec, known.gpus))
+        own = (*CHILDREN, *((CLAIM_TEMPLATE,) if self.settings.dra else ()))
+        children = {k: self.store.family(k, key) for k in ("Pod", *own)}
         return self._fresh(body, spec, pools, children, versions)
 
     def _fresh(

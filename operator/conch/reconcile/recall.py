@@ -21,7 +21,6 @@ from conch.metrics.learned import learned, learned_queries, peak_queries, peaks
 from conch.metrics.queries import queries
 from conch.metrics.signals import Entries, parse
 from conch.reconcile.gather import ServiceFacts
-from conch.reconcile.scaling import signals_key
 
 logger = logging.getLogger(__name__)
 
@@ -107,7 +106,7 @@ class Recall:
 
     def _past(self, facts: ServiceFacts, load: ServiceLoad) -> Iterator[tuple[float, ServiceLoad]]:
         for time, signals in self._moments:
-            pools = tuple([_then(p, signals.get(signals_key(facts, p.pool))) for p in load.pools])
+            pools = tuple([_then(p, signals.get(facts.signal_keys[p.pool])) for p in load.pools])
             yield time, replace(load, pools=pools)
 
 

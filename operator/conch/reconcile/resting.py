@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 from conch.decisions import replicas
 from conch.decisions.fleet import ServiceKey
+from conch.decisions.replicas import Plan
+from conch.decisions.shares import Grant
 from conch.reconcile.gather import ServiceFacts
 from conch.reconcile.status import Outcome
 
@@ -43,6 +45,17 @@ class Resting:
             return None
         return known.outcome
 
+    def plan(self, facts: ServiceFacts, wanted: int, grant: Grant | None) -> Plan | None:
+        """Return what was planned at rest, where facts, grant and wanted replicas are the same.
+
+        Metrics that came since may have other reasons for the same number.
+        """
+        known = self._known.get(facts.key)
+        if known is None or known.outcome.facts.versions != facts.versions:
+            return None
+        same = known.outcome.wanted == wanted and same_grant(known.outcome.grant, grant)
+        return known.outcome.plan if same else None
+
     def note(self, outcome: Outcome, measured_at: float, now: float, *, busy: bool) -> None:
         """Take over what was decided just now; ``busy`` where it has to be written, or is."""
         key = outcome.facts.key
@@ -55,6 +68,17 @@ class Resting:
         """Drop what is remembered of all services but these."""
         for key in self._known.keys() - kept:
             del self._known[key]
+
+
+def same_grant(one: Grant | None, other: Grant | None) -> bool:
+    """Tell whether two grants differ in words alone."""
+    if one is None or other is None:
+        return one is other
+    return (one.replicas, one.given_up, one.reason) == (
+        other.replicas,
+        other.given_up,
+        other.reason,
+    )
 
 
 def _rests(outcome: Outcome) -> bool:

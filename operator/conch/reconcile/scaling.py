@@ -9,10 +9,9 @@ from conch.api.model import Variant
 from conch.api.service import Objective, Scaling
 from conch.api.signals import Key, Signals
 from conch.decisions import placement
-from conch.decisions.fleet import Pool, Service
+from conch.decisions.fleet import Pool
 from conch.decisions.placement import Ledger
 from conch.decisions.scaling import PoolLoad, Profile, ServiceLoad, load_time, schedule
-from conch.provisioning.metadata import bounded
 from conch.reconcile.gather import ServiceFacts
 from conch.reconcile.store import replicas_entry
 
@@ -120,37 +119,17 @@ def _kept(facts: ServiceFacts, pools: tuple[PoolLoad, ...]) -> int:
 def _pool_load(
     facts: ServiceFacts, pool: Pool, measurement: Measurement, ledger: Ledger
 ) -> PoolLoad:
-    service = facts.service
-    counted = _counted(service)
-    live = service.live_pods(counted, pool.name)
-    ready = sum(p.ready and p.serving for p in live)
-    replicas = sum(s.replicas for s in service.sets if (s.revision, s.pool) == (counted, pool.name))
-    leaving = sum(p.draining_since is not None or p.stranded for p in live)
+    ready, starting = facts.service.tally(pool.name)
     shape = facts.shapes.get(pool.name)
     return PoolLoad(
         pool=pool.name,
         accelerator=pool.spec.accelerator,
         speed=pool.device_speed,
         ready=ready,
-        starting=max(0, replicas - ready - leaving),
+        starting=starting,
         room=placement.room(pool, shape, ledger, most=facts.spec.scaling.most) if shape else 0,
-        signals=measurement.of(signals_key(facts, pool.name)),
+        signals=measurement.of(facts.signal_keys[pool.name]),
     )
-
-
-def signals_key(facts: ServiceFacts, pool: str) -> Key:
-    """Return whose signals count in a pool: those of the revision with the traffic."""
-    service = facts.service
-    serving = service.serving_revision or _counted(service)
-    return Key(service.key.namespace, bounded(service.key.name), serving, bounded(pool))
-
-
-def _counted(service: Service) -> str:
-    """Return the revision whose replicas stand for the service."""
-    wanted = service.revision or service.serving_revision or ""
-    serving = service.serving_revision or wanted
-    size = {r: sum(s.replicas for s in service.sets if s.revision == r) for r in (wanted, serving)}
-    return wanted if size[wanted] > size[serving] else serving
 
 
 def _declared(variant: Variant) -> dict[str, Profile]:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from conch.decisions import replicas
-from conch.decisions.fleet import Pod, Pool, Service, Shape
+from conch.decisions.fleet import Pod, Pool, Service, ServiceKey, Shape
 from conch.decisions.placement import Ledger
 from conch.decisions.placement.ledger import Workload
 from conch.decisions.scaling import ServiceLoad
@@ -35,14 +35,17 @@ def shared(
     tenancy: Tenancy,
     pools: Sequence[Pool],
     now: float,
+    *,
     workload: Mapping[str, Workload],
+    known: "Claims | None" = None,
 ) -> Shares:
     """Return what each service may have; ``now`` in seconds since the epoch.
 
     ``workload``: what is popular in each pool, so that nodes are chosen as planning chooses them.
+    ``known``: the claims of the last pass, which spare some of the work.
     """
     free, leaving = _soon(wishes, pools, Ledger(by_pool=workload))
-    claims = [_claim(wish, tenancy) for wish in wishes]
+    claims = (known or Claims()).of(wishes, tenancy)
     tenants = tenancy.tenants(_young(wishes, pools, now))
     return share(tenants, claims, pools, free=free, now=now, leaving=leaving)
 
@@ -62,32 +65,26 @@ def bound(load: ServiceLoad, grant: Grant | None) -> ServiceLoad:
 
 
 def holdings(wishes: Iterable[Wished], pools: Iterable[Pool]) -> Mapping[str, list[Held]]:
-    """Return what the pods of each namespace hold, for the books."""
+    """Return what the replicas of each namespace hold, for the books: those of a service together."""
     by_name = {p.name: p for p in pools}
     fleet, found = fleet_of(by_name.values()), defaultdict[str, list[Held]](list)
     for wish in wishes:
         shapes = wish.facts.shapes
-        each = {n: _held(fleet, by_name[n], s) for n, s in shapes.items() if n in by_name}
-        pods = [p for p in wish.facts.service.pods if p.pool in each and _charged(p)]
-        if pods:
-            found[wish.facts.key.namespace] += [each[p.pool] for p in pods]
+        for pool, count in wish.facts.service.placed.items():
+            if pool in shapes and pool in by_name:
+                held = _held(fleet, by_name[pool], shapes[pool], count)
+                found[wish.facts.key.namespace].append(held)
     return found
 
 
-def _held(fleet: Fleet, pool: Pool, shape: Shape) -> Held:
-    """Return what a replica holds in a pool."""
+def _held(fleet: Fleet, pool: Pool, shape: Shape, replicas: int) -> Held:
+    """Return what replicas hold in a pool."""
     return Held(
         accelerator=pool.spec.accelerator,
-        gpus=pool.gpus_of(shape.need.gpus),
-        charge=fleet.charge(shape, pool),
+        gpus=replicas * pool.gpus_of(shape.need.gpus),
+        charge=replicas * fleet.charge(shape, pool),
         price=pool.spec.price_per_gpu_hour or 0.0,
     )
-
-
-def _charged(pod: Pod) -> bool:
-    """Tell whether a pod takes place on a node: while it starts and while it drains too."""
-    gone = pod.lost or pod.over or pod.gated
-    return not gone and (pod.node or pod.pinned) is not None
 
 
 def _stays(pod: Pod) -> bool:
@@ -95,7 +92,30 @@ def _stays(pod: Pod) -> bool:
     return not (pod.deleting or pod.lost or pod.stranded or pod.gated or pod.draining_since)
 
 
-def _claim(wish: Wished, tenancy: Tenancy) -> Claim:
+class Claims:
+    """The claims of a pass; those that say the same in the next are the same objects."""
+
+    def __init__(self) -> None:
+        self._known: dict[ServiceKey, tuple[Service, object, Claim]] = {}
+
+    def of(self, wishes: Iterable[Wished], tenancy: Tenancy) -> list[Claim]:
+        """Return a claim for each wish."""
+        found = dict[ServiceKey, tuple[Service, object, Claim]]()
+        for wish in wishes:
+            facts, key = wish.facts, wish.facts.key
+            tenant = tenancy.of(key.namespace)
+            priority = tenancy.priority(key.namespace, facts.spec.priority)
+            says = wish.replicas, wish.untouchable, wish.load_seconds, wish.rates, tenant, priority
+            service, said, claim = self._known.get(key, (None, None, None))
+            # A service is another object as soon as anything is different about it or its pools.
+            if claim is None or service is not facts.service or said != says:
+                claim = _claim(wish, tenant, priority)
+            found[key] = facts.service, says, claim
+        self._known = found
+        return [claim for _, _, claim in found.values()]
+
+
+def _claim(wish: Wished, tenant: str, priority: int) -> Claim:
     facts, service = wish.facts, wish.facts.service
     revision = service.revision or service.serving_revision
     there = {p.name: p for p in facts.pools}
@@ -113,7 +133,7 @@ def _claim(wish: Wished, tenancy: Tenancy) -> Claim:
     placement = facts.spec.placement
     return Claim(
         key=facts.key,
-        tenant=tenancy.of(facts.key.namespace),
+        tenant=tenant,
         wished=0 if wish.untouchable else wish.replicas,
         pools=tuple(there),
         shapes=facts.shapes,
@@ -126,7 +146,7 @@ def _claim(wish: Wished, tenancy: Tenancy) -> Claim:
         held=tuple(held),
         surplus=tuple(surplus),
         begun={} if wish.untouchable else _begun(service, revision),
-        priority=tenancy.priority(facts.key.namespace, facts.spec.priority),
+        priority=priority,
         created=facts.body["metadata"]["creationTimestamp"],
         load_seconds=wish.load_seconds,
     )
@@ -154,14 +174,13 @@ def _soon(
     for wish in wishes:
         facts = wish.facts
         replicas.book_admitted(facts.service, facts.pools, facts.shapes, ledger)
-        for pod in facts.service.pods:
+        for pod in facts.service.leaving:
             shape = facts.shapes.get(pod.pool)
             if shape is None or pod.node is None or pod.node not in nodes.get(pod.pool, ()):
                 continue
-            if not pod.over and (pod.deleting or pod.draining_since is not None):
-                pool = by_name[pod.pool]
-                ledger.release(pod.node, shape.need, pool.spec.resource_name)
-                leaving[pod.pool] += pool.gpus_of(shape.need.gpus)
+            pool = by_name[pod.pool]
+            ledger.release(pod.node, shape.need, pool.spec.resource_name)
+            leaving[pod.pool] += pool.gpus_of(shape.need.gpus)
     return ledger, leaving
 
 
@@ -174,10 +193,12 @@ def _young(
     found: dict[str, list[tuple[float, float, float]]] = defaultdict(list)
     for wish in wishes:
         facts = wish.facts
+        if now - facts.service.newest >= wish.load_seconds:
+            continue
         for pod in facts.service.pods:
             age = now - pod.created
             pool, shape = by_name.get(pod.pool), facts.shapes.get(pod.pool)
-            if age < wish.load_seconds and pool and shape and _charged(pod):
+            if age < wish.load_seconds and pool and shape and pod.takes_place:
                 charge = fleet.charge(shape, pool)
                 found[facts.key.namespace].append((charge, age, wish.load_seconds))
     return found

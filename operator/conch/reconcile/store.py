@@ -5,8 +5,7 @@ deletion that a cut watch swallowed would otherwise stay for ever.
 """
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from conch.api.names import FIELD_MANAGER, LABEL_MANAGED_BY, LABEL_SERVICE, MANAGED_BY
@@ -18,17 +17,6 @@ _OF_POD = frozenset({"nodeName", "schedulingGates", "affinity", "overhead", "nod
 _OF_CONTAINER = frozenset({"name", "resources", "restartPolicy"})
 ObjectKey = tuple[str, str]
 """Namespace ("" for cluster-scoped kinds) and name."""
-
-
-@dataclass(frozen=True)
-class Family:
-    """What one service has of a kind: the objects by name, and their versions."""
-
-    objects: tuple[Object, ...] = ()
-    versions: tuple[int, ...] = ()
-
-
-NOBODY = Family()
 
 
 def key_of(body: Object) -> ObjectKey:
@@ -54,9 +42,12 @@ class Store:
         self._kinds: dict[str, dict[ObjectKey, Object]] = {}
         self._members: dict[str, dict[ObjectKey, dict[ObjectKey, Object]]] = {}
         """By kind, and by namespace and service label: what is labelled as Conch's."""
-        self._families: dict[str, dict[ObjectKey, Family]] = {}
-        self._changed: dict[str, set[ObjectKey]] = {}
-        """Families to be looked at again."""
+        self._stamps: dict[ObjectKey, int] = {}
+        """By namespace and service label: a number that any change of what is labelled so renews."""
+        self._on_nodes: dict[str, dict[ObjectKey, Object]] = {}
+        """By node: the pods that are bound to it, Conch's and others."""
+        self._node_stamps: dict[str, int] = {}
+        self._changes = 0
         self._deleted: dict[str, int] = {}
         """The newest version of objects that are gone, by UID: late answers don't revive them."""
 
@@ -121,34 +112,56 @@ class Store:
                 changed = True
         return changed
 
-    def families(self, kind: str) -> Mapping[ObjectKey, Family]:
-        """Return Conch's objects of a kind by namespace and service label.
+    def stamp(self, key: ObjectKey) -> int:
+        """Return a number that changes with each of Conch's objects of a namespace and service label."""
+        return self._stamps.get(key, 0)
 
-        A family is the same object until one of its members changes.
-        """
-        families = self._families.setdefault(kind, {})
-        for key in self._changed.pop(kind, ()):
-            members = self._members[kind].get(key)
-            if not members:
-                families.pop(key, None)
-                self._members[kind].pop(key, None)
-                continue
-            objects = tuple(members[name] for name in sorted(members))
-            families[key] = Family(objects, tuple(map(version_of, objects)))
-        return families
+    def family(self, kind: str, key: ObjectKey) -> tuple[Object, ...]:
+        """Return Conch's objects of a kind, of one namespace and service label, ordered by key."""
+        members = self._members.get(kind, {}).get(key, {})
+        return tuple(members[name] for name in sorted(members))
+
+    def bound(self, node: str) -> tuple[Object, ...]:
+        """Return the pods that are bound to a node, ordered by key."""
+        pods = self._on_nodes.get(node, {})
+        return tuple(pods[key] for key in sorted(pods))
+
+    def node_stamp(self, node: str) -> int:
+        """Return a number that changes with each of the pods that are bound to a node."""
+        return self._node_stamps.get(node, 0)
 
     def _join(self, kind: str, key: ObjectKey, old: Object | None, new: Object | None) -> None:
-        """Note in its family that an object came, changed or went."""
+        """Note with its family, and with its node, that an object came, changed or went."""
+        if kind == "Pod":
+            self._bind(key, old, new)
+        families = self._members.setdefault(kind, {})
         for body, there in ((old, False), (new, True)):
             family = _family_of(body) if body is not None else None
             if family is None:
                 continue
-            members = self._members.setdefault(kind, {}).setdefault(family, {})
-            self._changed.setdefault(kind, set()).add(family)
+            self._changes += 1
+            self._stamps[family] = self._changes
             if there and body is not None:
-                members[key] = body
+                families.setdefault(family, {})[key] = body
+            elif family in families:
+                families[family].pop(key, None)
+                if not families[family]:
+                    del families[family]
+
+    def _bind(self, key: ObjectKey, old: Object | None, new: Object | None) -> None:
+        for body in (old, new):
+            node = (body.get("spec") or {}).get("nodeName") if body is not None else None
+            if not node:
+                continue
+            self._changes += 1
+            self._node_stamps[node] = self._changes
+            pods = self._on_nodes.setdefault(node, {})
+            if body is new and new is not None:
+                pods[key] = new
             else:
-                members.pop(key, None)
+                pods.pop(key, None)
+            if not pods:
+                del self._on_nodes[node]
 
     def get(self, kind: str, name: str, namespace: str = "") -> Object | None:
         """Return one object, or None."""

@@ -90,9 +90,14 @@ def bound_pods(pods: Iterable[Object]) -> dict[str, list[Object]]:
     by_node: dict[str, list[Object]] = {}
     for pod in pods:
         node = pod.get("spec", {}).get("nodeName")
-        if node and pod.get("status", {}).get("phase") not in _OVER:
+        if node and holds(pod):
             by_node.setdefault(node, []).append(pod)
     return by_node
+
+
+def holds(pod: Object) -> bool:
+    """Tell whether a bound pod holds what it asked for: not when its containers ended for good."""
+    return pod.get("status", {}).get("phase") not in _OVER
 
 
 def node_view(body: Object, asked: Iterable[Mapping[str, float]]) -> Node:

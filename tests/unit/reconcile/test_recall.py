@@ -26,7 +26,7 @@ from conch.reconcile.recall import (
     STEP_S,
     Recall,
 )
-from conch.reconcile.scaling import Measurement, load_of, signals_key
+from conch.reconcile.scaling import Measurement, load_of
 from tests.unit.reconcile import bodies
 from tests.unit.reconcile.bodies import current_revision, gathered, of_revision, store
 
@@ -86,7 +86,7 @@ def operator_before(key: Key) -> dict[str, Any]:
 
 async def test_a_service_gets_its_past_once() -> None:
     watch, facts = Watch(), service()
-    recall, source = Recall(watch), prometheus(signals_key(facts, "a100"), watch)
+    recall, source = Recall(watch), prometheus(facts.signal_keys["a100"], watch)
     assert recall.state(facts, load(facts), ScalingState()) == ScalingState()
     await recall.ask(source, {})
     steps = BACK_S / STEP_S + 1
@@ -107,14 +107,14 @@ async def test_without_an_answer_all_begins_without_a_past() -> None:
 async def test_a_service_that_comes_later_has_none() -> None:
     watch, facts = Watch(), service()
     recall = Recall(watch)
-    await recall.ask(prometheus(signals_key(facts, "a100"), watch), {})
+    await recall.ask(prometheus(facts.signal_keys["a100"], watch), {})
     watch.now += LASTS_S + 1
     assert recall.state(facts, load(facts), ScalingState()) == ScalingState()
 
 
 async def test_what_was_learned_comes_back_with_the_past() -> None:
     watch, facts = Watch(), service()
-    key = signals_key(facts, "a100")
+    key = facts.signal_keys["a100"]
     recall, source = Recall(watch), prometheus(key, watch)
     source.answers |= operator_before(key)
     await recall.ask(source, {})
@@ -128,7 +128,7 @@ async def test_what_was_learned_comes_back_with_the_past() -> None:
 async def test_what_was_learned_comes_back_without_a_past() -> None:
     watch, facts = Watch(), service()
     recall = Recall(watch)
-    await recall.ask(FakePrometheus(operator_before(signals_key(facts, "a100"))), {})
+    await recall.ask(FakePrometheus(operator_before(facts.signal_keys["a100"])), {})
     assert recall.state(facts, load(facts), ScalingState()).margin == LEARNED
     assert recall.state(facts, load(facts), ScalingState()) == ScalingState()
 
@@ -152,7 +152,7 @@ class Half(FakePrometheus):
 async def test_what_can_not_be_asked_spoils_nothing_else() -> None:
     watch, facts = Watch(), service()
     recall = Recall(watch)
-    await recall.ask(Half(prometheus(signals_key(facts, "a100"), watch).answers), {})
+    await recall.ask(Half(prometheus(facts.signal_keys["a100"], watch).answers), {})
     assert recall.state(facts, load(facts), ScalingState()).samples
 
 

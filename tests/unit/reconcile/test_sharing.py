@@ -103,10 +103,11 @@ class TestHoldings:
         assert found == {"vision": [Held("NVIDIA-A100", 1.0, 2.0, 3.0)]}
 
     def test_one_that_drains_still_is(self) -> None:
-        assert len(self.held(pod("p1", metadata={"annotations": DRAINING}))["vision"]) == 1
+        assert self.held(pod("p1", metadata={"annotations": DRAINING}))["vision"][0].gpus == 1
 
     def test_one_of_an_old_revision_too(self) -> None:
-        assert len(self.held(pod("p1", "old"), pod("p2"))["vision"]) == 2
+        (both,) = self.held(pod("p1", "old"), pod("p2"))["vision"]
+        assert (both.gpus, both.charge) == (2.0, 2.0)
 
     def test_one_behind_its_gate_is_not(self) -> None:
         assert self.held(of_revision(bodies.gated("p1"), current_revision())) == {}

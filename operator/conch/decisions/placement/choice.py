@@ -19,16 +19,7 @@ def room(pool: Pool, shape: Shape, ledger: Ledger, *, most: int) -> int:
 
     An elastic pool takes ``most``: its autoscaler brings nodes for pods that wait.
     """
-    if pool.spec.elastic:
-        return most
-    total = 0
-    for _, left in ledger.fitting(pool, shape):
-        while total < most and left.covers(shape.need):
-            left -= shape.need  # noqa: PLW2901 -- what the next replica would find
-            total += 1
-        if total >= most:
-            break
-    return total
+    return most if pool.spec.elastic else ledger.room(pool, shape, most)
 
 
 def explain(pool: Pool, shape: Shape, ledger: Ledger) -> str:

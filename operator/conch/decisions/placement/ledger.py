@@ -41,6 +41,8 @@ class Ledger:
         """What is left, by the name of the GPU resource and node; looked up again once booked."""
         self._shelves: dict[tuple[str, str], Shelf] = {}
         self._sentences: dict[tuple[str, str, Amounts], str] = {}
+        self._rooms: dict[tuple[str, str, Amounts], tuple[int, int]] = {}
+        """How many replicas fit, and how many were asked for at most."""
 
     def free(self, node: Node, pool: Pool) -> Amounts:
         """Return what is left of a node after the bookings of this pass."""
@@ -80,7 +82,7 @@ class Ledger:
             shelf.moved(node)
         for ranked in self._ranked.values():
             ranked.moved(node)
-        self._sentences.clear()
+        self._rooms.clear()
 
     def fitting(self, pool: Pool, shape: Shape) -> Iterator[tuple[Node, Amounts]]:
         """Yield the nodes that take a replica with what they have left, the tightest fit first."""
@@ -89,6 +91,25 @@ class Ledger:
             nodes = [n for n in pool.nodes if bar(n, shape) is None]
             self._shelves[key] = Shelf(nodes, lambda node: self.free(node, pool))
         return self._shelves[key].fitting(shape.need)
+
+    def room(self, pool: Pool, shape: Shape, most: int) -> int:
+        """Return how many replicas fit, at most ``most``; counted once while the books stay."""
+        key = (pool.name, shape.suits, shape.need)
+        count, asked = self._rooms.get(key, (0, 0))
+        if count == asked < most:
+            count = self._count(pool, shape, most)
+            self._rooms[key] = count, most
+        return min(count, most)
+
+    def _count(self, pool: Pool, shape: Shape, most: int) -> int:
+        total = 0
+        for _, left in self.fitting(pool, shape):
+            while total < most and left.covers(shape.need):
+                left -= shape.need  # noqa: PLW2901 -- what the next replica would find
+                total += 1
+            if total >= most:
+                break
+        return total
 
     def best(self, pool: Pool, shape: Shape, wish: Wish | None = None) -> str | None:
         """Return the node that should take a replica, or None where none can."""
@@ -113,7 +134,7 @@ class Ledger:
         return self._measures.get(name)
 
     def sentence(self, pool: Pool, shape: Shape) -> str:
-        """Return why a pool takes no more replicas; made once while the books stay as they are."""
+        """Return why a pool takes no more replicas, as it was when that was asked first."""
         key = (pool.name, shape.suits, shape.need)
         if key not in self._sentences:
             self._sentences[key] = _sentence(pool, shape, self)

@@ -37,9 +37,19 @@ class Books:
     granted: dict[ServiceKey, dict[str, int]] = field(default_factory=dict)
     gone: dict[ServiceKey, set[str]] = field(default_factory=lambda: defaultdict(set))
     """Holdings that are taken back, by service."""
+    _of: dict[str, list[Claim]] = field(default_factory=dict)
+    _totals: dict[ServiceKey, int] = field(default_factory=dict)
+    """By service: all that is granted."""
     _options: dict[ServiceKey, list[str]] = field(default_factory=dict)
     _large: dict[tuple[str, Amounts], bool] = field(default_factory=dict)
     _charges: dict[tuple[object, str], float] = field(default_factory=dict)
+
+    def of(self, tenant: str) -> Sequence[Claim]:
+        """Return the claims of a tenant, in order."""
+        if not self._of:
+            for claim in self.claims:
+                self._of.setdefault(claim.tenant, []).append(claim)
+        return self._of.get(tenant, ())
 
     def charge(self, claim: Claim, pool: str) -> float:
         """Return what a replica is charged in a pool."""
@@ -76,7 +86,7 @@ class Books:
 
     def total(self, claim: Claim) -> int:
         """Return the replicas that a service may have now."""
-        return sum(self.granted[claim.key].values())
+        return self._totals[claim.key]
 
     def missing(self, claim: Claim) -> int:
         """Return how many of the wished replicas a service does not have."""
@@ -116,11 +126,13 @@ class Books:
         """Grant a service one more replica in a pool."""
         granted = self.granted[claim.key]
         granted[pool] = granted.get(pool, 0) + 1
+        self._totals[claim.key] += 1
         self._move(claim, pool, 1)
 
     def take(self, claim: Claim, holding: Holding) -> None:
         """Take a replica back."""
         self.granted[claim.key][holding.pool] -= 1
+        self._totals[claim.key] -= 1
         self.gone[claim.key].add(holding.id)
         self._move(claim, holding.pool, -1)
 
@@ -162,13 +174,12 @@ def opened(
     books = Books(known, in_order, by_name, free, now, fleet_of(by_name.values()))
     held_in: dict[str, float] = defaultdict(float)
     for claim in in_order:
-        granted = books.granted[claim.key] = {}
-        for holding in claim.held:
-            granted[holding.pool] = granted.get(holding.pool, 0) + 1
-        for holding in (*claim.held, *claim.surplus):
-            if holding.pool in by_name and holding.pool in claim.shapes:
-                books._move(claim, holding.pool, 1)  # noqa: SLF001 -- it is what makes the books
-                held_in[holding.pool] += books.charge(claim, holding.pool)
+        books.granted[claim.key] = dict(claim.held_by_pool)
+        books._totals[claim.key] = len(claim.held)  # noqa: SLF001 -- it is what makes the books
+        for pool, count in (*claim.held_by_pool.items(), *claim.surplus_by_pool.items()):
+            if pool in by_name and pool in claim.shapes:
+                books._move(claim, pool, count)  # noqa: SLF001 -- it is what makes the books
+                held_in[pool] += count * books.charge(claim, pool)
     capacity = open_capacity(by_name.values(), held_in, free, books.fleet)
     _entitle(books, capacity)
     books.held = dict(books.allocated)
@@ -181,11 +192,8 @@ def _entitle(books: Books, capacity: Mapping[str, float]) -> None:
     tenants = [books.tenants[n] for n in names]
     whole = sum(c for c in capacity.values() if c != float("inf"))
     weights = weights_now([t.weight for t in tenants], [t.usage for t in tenants], whole)
-    claims: dict[str, list[Claim]] = defaultdict(list)
-    for claim in books.claims:
-        claims[claim.tenant].append(claim)
     entrants = [
-        Entrant(weight, _quota(books, tenant, claims[tenant.name]), demands[tenant.name])
+        Entrant(weight, _quota(books, tenant, books.of(tenant.name)), demands[tenant.name])
         for weight, tenant in zip(weights, tenants, strict=True)
     ]
     together = sum(weights) or 1.0
@@ -218,10 +226,12 @@ def _demands(books: Books) -> Mapping[str, Mapping[frozenset[str], float]]:
         options = books.options(claim)
         if not options or claim.wished <= 0:
             continue
-        charges = [books.charge(claim, h.pool) for h in claim.held if h.pool in options]
-        charges = sorted(charges, reverse=True)[: claim.wished]
-        more = (claim.wished - len(charges)) * books.charge(claim, options[0])
-        found[claim.tenant][frozenset(options)] += sum(charges) + more
+        there = [(books.charge(claim, p), n) for p, n in claim.held_by_pool.items() if p in options]
+        left, total = claim.wished, 0.0
+        for charge, count in sorted(there, reverse=True):
+            total += charge * min(count, left)
+            left -= min(count, left)
+        found[claim.tenant][frozenset(options)] += total + left * books.charge(claim, options[0])
     return {
         name: {r: min(amount, _most(books, books.tenants[name], r)) for r, amount in of.items()}
         for name, of in found.items()

@@ -1,7 +1,9 @@
 """What sharing is decided on: tenants, what their services hold and wish for; and its answer."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from conch.api.conditions import Reason
 from conch.decisions.fleet import ServiceKey, Shape
@@ -44,7 +46,7 @@ class Holding:
     """What it is to its service: 3 serves, 2 starts, 1 is on its way out; less goes first."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Claim:
     """One service: what it holds, and what it wishes for."""
 
@@ -71,6 +73,16 @@ class Claim:
     """When the service was made (ISO 8601); among equals the older comes first."""
     load_seconds: float = 42.0
     """L: from created to ready."""
+
+    @cached_property
+    def held_by_pool(self) -> Mapping[str, int]:
+        """How many replicas it holds in each pool."""
+        return Counter(h.pool for h in self.held)
+
+    @cached_property
+    def surplus_by_pool(self) -> Mapping[str, int]:
+        """How many replicas of other revisions it holds in each pool."""
+        return Counter(h.pool for h in self.surplus)
 
 
 @dataclass(frozen=True, slots=True)

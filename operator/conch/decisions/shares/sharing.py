@@ -44,8 +44,8 @@ def _largest(books: Books) -> Mapping[str, Sequence[str]]:
     """Return by pool the two tenants with the largest shares, of those that hold anything there."""
     holders: dict[str, set[str]] = defaultdict(set)
     for claim in books.claims:
-        for holding in claim.held:
-            holders[holding.pool].add(claim.tenant)
+        for pool in claim.held_by_pool:
+            holders[pool].add(claim.tenant)
     return {
         pool: heapq.nsmallest(2, tenants, key=lambda t: (-books.share(t), t))
         for pool, tenants in holders.items()
@@ -62,7 +62,7 @@ def _grant(
     reason, message = _why(books, claim, limited, reserve, largest)
     return Grant(
         replicas=dict(books.granted[claim.key]),
-        given_up=frozenset(books.gone[claim.key]),
+        given_up=frozenset(books.gone.get(claim.key, ())),
         reason=reason,
         message=message,
     )

@@ -403,8 +403,7 @@ class _Taking:
             books = self._books
             known = books.share(tenant) < NEARLY or any(
                 books.now - holding.created < RUN_TIME * claim.load_seconds
-                for claim in books.claims
-                if claim.tenant == tenant
+                for claim in books.of(tenant)
                 for holding in claim.held
             )
             self._begun[tenant] = known
