@@ -1,6 +1,7 @@
 """The fleet as decisions see it: frozen facts, no client, no clock."""
 
 import json
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -137,7 +138,7 @@ class Pool:
         return (self.spec.price_per_gpu_hour or 0.0) / self.spec.sharing.devices_per_gpu
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Pod:
     """One pod of a service."""
 
@@ -293,7 +294,8 @@ class Shape:
     def suits(self) -> str:
         """What tells shapes apart that suit different nodes, however much is free there."""
         asked = [*map(dict, self.tolerations), dict(self.node_selector), sorted(self.zones)]
-        return json.dumps(asked, sort_keys=True)
+        # Few kinds for many shapes: each text is kept once.
+        return sys.intern(json.dumps(asked, sort_keys=True))
 
 
 def ordered(pools: Sequence[Pool], service: ModelServiceSpec, *, gpus: int = 1) -> tuple[Pool, ...]:

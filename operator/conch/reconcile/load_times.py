@@ -20,6 +20,7 @@ class LoadTimes:
         """Seconds, by accelerator."""
         self._seen: set[str] = set()
         """UIDs of pods that were ready once."""
+        self._counts: dict[Key, int] = {}
 
     def observe(self, services: Iterable[tuple[ServiceFacts, str]]) -> None:
         """Take over the replicas that became ready since; with each service its model's UID."""
@@ -42,7 +43,13 @@ class LoadTimes:
         if (snapshot.model_kind, snapshot.model) != (ref.kind, ref.name):
             return
         found = self._starts.setdefault((model, snapshot.variant.name), {})
+        key = (model, snapshot.variant.name)
+        self._counts[key] = self._counts.get(key, 0) + 1
         found.setdefault(accelerator, deque(maxlen=load_time.REMEMBERED)).append(seconds)
+
+    def count(self, model: str, variant: str) -> int:
+        """Return how many starts were seen: with another one, other things may be learned."""
+        return self._counts.get((model, variant), 0)
 
     def learned(
         self, model: str, variant: str, known: Mapping[str, float]
@@ -60,6 +67,7 @@ class LoadTimes:
         kept = set(models)
         for key in [k for k in self._starts if k[0] not in kept]:
             del self._starts[key]
+            self._counts.pop(key, None)
 
 
 def start_seconds(pod: Pod) -> float | None:

@@ -36,6 +36,8 @@ class Profiles:
         self._load_times = LoadTimes()
         self._read: dict[str, tuple[object, tuple[MeasuredProfile, ...]]] = {}
         """By a model's UID, of its last version: what its status says."""
+        self._seconds: dict[tuple[str, str], tuple[object, Mapping[str, float]]] = {}
+        """By a model's UID and variant: load times, and what they were made from."""
 
     def _model(self, facts: ServiceFacts) -> Object | None:
         ref = facts.spec.model
@@ -49,6 +51,8 @@ class Profiles:
         kept = {uid for _, uid in models}
         self._load_times.forget(kept)
         self._read = {uid: known for uid, known in self._read.items() if uid in kept}
+        for key in [k for k in self._seconds if k[0] not in kept]:
+            del self._seconds[key]
 
     def _profiles(self, model: Object | None) -> tuple[MeasuredProfile, ...]:
         if model is None:
@@ -80,12 +84,19 @@ class Profiles:
         return self._learned(model, snapshot.variant.name)
 
     def _learned(self, model: Object, variant: str) -> Mapping[str, float]:
-        known = {
-            p.accelerator: p.load_seconds
-            for p in self._profiles(model)
-            if p.variant == variant and p.load_seconds is not None
-        }
-        return dict(self._load_times.learned(model["metadata"]["uid"], variant, known))
+        """Return the load times of a variant by accelerator, worked out once for what is known."""
+        uid = model["metadata"]["uid"]
+        made_from = version_of(model), self._load_times.count(uid, variant)
+        found = self._seconds.get((uid, variant))
+        if found is None or found[0] != made_from:
+            known = {
+                p.accelerator: p.load_seconds
+                for p in self._profiles(model)
+                if p.variant == variant and p.load_seconds is not None
+            }
+            learned = dict(self._load_times.learned(uid, variant, known))
+            found = self._seconds[uid, variant] = made_from, learned
+        return found[1]
 
     def statuses(
         self,

@@ -4,6 +4,8 @@ Fed by watch events and by the answers to Conch's own writes, and put right by r
 deletion that a cut watch swallowed would otherwise stay for ever.
 """
 
+import hashlib
+import marshal
 import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -13,6 +15,13 @@ from conch.api.names import FIELD_MANAGER, LABEL_MANAGED_BY, LABEL_SERVICE, MANA
 Object = dict[str, Any]
 
 _SHORT = 80
+"""Letters up to which equal texts are kept once."""
+_SHALLOW, _FEW = 3, 16
+"""Levels and entries up to which equal parts are kept once."""
+_TREES: dict[bytes, Any] = {}
+"""Such parts, by a digest."""
+_MOST_TREES = 20_000
+"""Of them; then it is begun anew, so that what is gone does not stay for ever."""
 _OF_POD = frozenset({"nodeName", "schedulingGates", "affinity", "overhead", "nodeSelector"})
 _OF_CONTAINER = frozenset({"name", "resources", "restartPolicy"})
 ObjectKey = tuple[str, str]
@@ -230,8 +239,12 @@ def _slim(body: Object) -> Object:
     slim = {**body, "metadata": {**metadata, **({"managedFields": ours} if ours else {})}}
     if body.get("kind") == "Pod":
         slim["spec"] = _pod_spec(body.get("spec") or {})
-    found: Object = _shared(slim)
-    return found
+    return {sys.intern(k): _parts(v) if k == "metadata" else _shared(v)[0] for k, v in slim.items()}
+
+
+def _parts(metadata: Object) -> Object:
+    """Return metadata, of which no two objects have the same, with its parts kept once."""
+    return {sys.intern(k): _shared(v)[0] for k, v in metadata.items()}
 
 
 def _pod_spec(spec: Object) -> Object:
@@ -244,10 +257,27 @@ def _pod_spec(spec: Object) -> Object:
     return {**{k: v for k, v in spec.items() if k in _OF_POD}, **containers}
 
 
-def _shared(value: Any) -> Any:
-    """Return a value whose keys and short texts are the same objects wherever they are equal."""
-    if isinstance(value, dict):
-        return {sys.intern(k): _shared(v) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_shared(v) for v in value]
-    return sys.intern(value) if type(value) is str and len(value) <= _SHORT else value
+def _shared(tree: Any) -> tuple[Any, int]:
+    """Return an object's part with what is equal elsewhere kept once, and how deep it is.
+
+    Keys and short texts are; and so are small parts, such as a container's resources or the labels of
+    a ReplicaSet's pods: most of what a fleet's objects say is the same. Nobody writes into them.
+    """
+    if isinstance(tree, str):
+        return (sys.intern(tree) if len(tree) <= _SHORT else tree), 0
+    if not isinstance(tree, dict | list):
+        return tree, 0
+    keys = [sys.intern(k) for k in tree] if isinstance(tree, dict) else None
+    parts = [_shared(part) for part in (tree.values() if isinstance(tree, dict) else tree)]
+    values = [part for part, _ in parts]
+    found: Any = values if keys is None else dict(zip(keys, values, strict=True))
+    depth = 1 + max((deep for _, deep in parts), default=0)
+    return (_once(found) if depth <= _SHALLOW and len(values) <= _FEW else found), depth
+
+
+def _once(tree: Any) -> Any:
+    """Return an equal tree that is kept already, or this one."""
+    key = hashlib.blake2b(marshal.dumps(tree, 2), digest_size=16).digest()
+    if len(_TREES) >= _MOST_TREES:
+        _TREES.clear()
+    return _TREES.setdefault(key, tree)

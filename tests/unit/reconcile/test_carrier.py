@@ -205,7 +205,9 @@ async def test_another_wish_is_tried_at_once() -> None:
         await made.idle()
     assert hands.begun == ["bad"]
     mended = named("bad")
-    mended.facts.body["metadata"]["generation"] = 7
+    body = mended.facts.body
+    body = {**body, "metadata": {**body["metadata"], "generation": 7}}
+    mended = replace(mended, facts=replace(mended.facts, body=body))
     assert made.trouble(mended.facts) is None
     del hands.refused["bad"]
     take(made, mended, 0.0)

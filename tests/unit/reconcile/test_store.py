@@ -169,3 +169,89 @@ def test_words_that_come_again_are_kept_once() -> None:
     first, second = store.all("Node")
     same = zip(sorted(first["status"]), sorted(second["status"]), strict=True)
     assert all(one is other for one, other in same)
+
+
+def test_equal_parts_of_objects_are_kept_once_and_say_the_same() -> None:
+    store = Store()
+    spec = {"containers": [{"name": "c", "resources": {"limits": {"cpu": "1"}, "x": [True, 1]}}]}
+    for name in ("a", "b"):
+        store.put("Pod", pod(name, uid=name, spec=json.loads(json.dumps(spec))))
+    one, other = (store.get("Pod", name, "ns") for name in ("a", "b"))
+    assert one is not None
+    assert other is not None
+    assert one["spec"]["containers"][0] is other["spec"]["containers"][0]
+    assert json.dumps(one["spec"]) == json.dumps(spec)
+
+
+def test_a_truth_is_no_number() -> None:
+    store = Store()
+    for name, value in (("a", 1), ("b", True), ("c", 1.0)):
+        store.put("Pod", pod(name, uid=name, status={"part": {"value": value}}))
+    said = [json.dumps(p["status"]["part"]["value"]) for p in store.all("Pod")]
+    assert said == ["1", "true", "1.0"]
+
+
+class TestOfAService:
+    """What carries a service's label."""
+
+    KEY = ("ns", "digits")
+
+    def one(self, name: str, version: int, **labels: str) -> Object:
+        labels = {"app.kubernetes.io/managed-by": "conch", "conch.dev/service": "digits", **labels}
+        body = pod(name, uid=name, version=version)
+        return {**body, "metadata": {**body["metadata"], "labels": labels}}
+
+    def test_each_change_is_told_by_another_stamp(self) -> None:
+        store, stamps = Store(), list[int]()
+
+        def stamp() -> list[str]:
+            stamps.append(store.stamp(self.KEY))
+            return [p["metadata"]["name"] for p in store.family("Pod", self.KEY)]
+
+        assert stamp() == []
+        store.put("Pod", self.one("b", 1))
+        store.put("Pod", self.one("a", 2))
+        assert stamp() == ["a", "b"]
+        store.put("Pod", self.one("a", 3))
+        assert stamp() == ["a", "b"]
+        store.drop("Pod", self.one("a", 4))
+        assert stamp() == ["b"]
+        store.put("Pod", self.one("b", 5, **{"conch.dev/service": "other"}))
+        assert stamp() == []
+        assert len(set(stamps)) == len(stamps)
+
+    def test_what_is_anothers_changes_nothing(self) -> None:
+        store = Store()
+        store.put("Pod", self.one("a", 1))
+        before = store.stamp(self.KEY)
+        store.put("Pod", self.one("b", 2, **{"conch.dev/service": "other"}))
+        store.put("Pod", pod("c", uid="c"))
+        assert store.stamp(self.KEY) == before
+
+
+class TestOnANode:
+    """The pods that are bound to a node, whoever made them."""
+
+    def test_they_are_told_from_their_binding_to_their_end(self) -> None:
+        store, stamps = Store(), list[int]()
+
+        def stamp() -> list[str]:
+            stamps.append(store.node_stamp("n1"))
+            return [p["metadata"]["name"] for p in store.bound("n1")]
+
+        store.put("Pod", pod(version=1))
+        assert stamp() == []
+        store.put("Pod", pod(version=2, spec={"nodeName": "n1"}))
+        assert stamp() == ["p"]
+        store.put("Pod", pod(version=3, spec={"nodeName": "n1"}, status={"phase": "Failed"}))
+        assert stamp() == ["p"]
+        store.drop("Pod", pod(version=4))
+        assert stamp() == []
+        assert len(set(stamps)) == len(stamps)
+
+    def test_a_list_that_lacks_them_tells_too(self) -> None:
+        store = Store()
+        store.put("Pod", pod(version=1, spec={"nodeName": "n1"}))
+        before = store.before_list("Pod")
+        store.after_list("Pod", before, [])
+        assert store.bound("n1") == ()

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from conch.decisions.fleet import Amounts, Pool, ServiceKey
+from conch.decisions.fleet import Amounts, Pool, ServiceKey, Shape
 from conch.decisions.placement import Ledger
 from conch.decisions.shares.claims import Claim, Holding, Standing, Tenant
 from conch.decisions.shares.entitlement import Entrant, entitlements, weights_now
@@ -41,8 +41,9 @@ class Books:
     _totals: dict[ServiceKey, int] = field(default_factory=dict)
     """By service: all that is granted."""
     _options: dict[ServiceKey, list[str]] = field(default_factory=dict)
-    _large: dict[tuple[str, Amounts], bool] = field(default_factory=dict)
-    _charges: dict[tuple[object, str], float] = field(default_factory=dict)
+    _suffices: dict[tuple[int, str], bool] = field(default_factory=dict)
+    _large: dict[tuple[Amounts, str], bool] = field(default_factory=dict)
+    _charges: dict[tuple[int, str], float] = field(default_factory=dict)
 
     def of(self, tenant: str) -> Sequence[Claim]:
         """Return the claims of a tenant, in order."""
@@ -53,11 +54,12 @@ class Books:
 
     def charge(self, claim: Claim, pool: str) -> float:
         """Return what a replica is charged in a pool."""
-        key = (claim.shapes[pool].need, pool)
+        shape = claim.shapes[pool]
+        # By identity: hashing amounts would take longer than what is saved.
+        key = (id(shape), pool)
         known = self._charges.get(key)
         if known is None:
-            known = self.fleet.charge(claim.shapes[pool], self.pools[pool])
-            self._charges[key] = known
+            known = self._charges[key] = self.fleet.charge(shape, self.pools[pool])
         return known
 
     def gpus_in(self, claim: Claim, pool: str) -> float:
@@ -72,16 +74,19 @@ class Books:
         known = self._options.get(claim.key)
         if known is None:
             there = [p for p in claim.pools if p in self.pools and p in claim.shapes]
-            known = [p for p in there if self._holds(p, claim.shapes[p].need)]
+            known = [p for p in there if self._holds(p, claim.shapes[p])]
             self._options[claim.key] = known
         return known
 
-    def _holds(self, pool: str, need: Amounts) -> bool:
+    def _holds(self, pool: str, shape: Shape) -> bool:
         """Tell whether any node of a pool is large enough, were it empty."""
-        known = self._large.get((pool, need))
+        key = (id(shape), pool)
+        known = self._suffices.get(key)
         if known is None:
-            known = large_enough(self.pools[pool], need)
-            self._large[pool, need] = known
+            need = (shape.need, pool)
+            if need not in self._large:
+                self._large[need] = large_enough(self.pools[pool], shape.need)
+            known = self._suffices[key] = self._large[need]
         return known
 
     def total(self, claim: Claim) -> int:
