@@ -9,6 +9,7 @@ from conch.api.signals import Key, Signals
 from conch.clients.clock import Clock
 from conch.decisions.fleet import ServiceKey
 from conch.decisions.shares import Shares
+from conch.reconcile import garbage
 from conch.reconcile.carrier import Carrier
 from conch.reconcile.deciding import Decider
 from conch.reconcile.fair import Sharing
@@ -105,7 +106,7 @@ class Operator:
         self._clock = clock
         self._gatherer = Gatherer(store, settings)
         self._profiles = Profiles(store)
-        self._resting = Resting(settings.tick_seconds)
+        self._resting = Resting()
         self._sharing = TimedSharing(store, settings.lease_namespace)
         self._decider = Decider(
             clock=clock,
@@ -126,6 +127,10 @@ class Operator:
 
     def tick(self) -> Tick:
         """Decide for the whole fleet."""
+        with garbage.undisturbed():
+            return self._tick()
+
+    def _tick(self) -> Tick:
         started = self._clock.monotonic()
         moments = [Moment.now()]
         fleet = self._gatherer.gather()
@@ -133,8 +138,8 @@ class Operator:
         moments.append(Moment.now())
         outcomes = self._decider.decide(fleet, self._clock.wall())
         for outcome in outcomes:
-            at = self._decider.measured_at
-            self._resting.note(outcome, at, started, busy=moves(outcome))
+            sample = self._decider.sample(outcome.facts)
+            self._resting.note(outcome, sample, started, busy=moves(outcome))
         moments += [self._sharing.began, self._sharing.ended, Moment.now()]
         return Tick(fleet, outcomes, self._sharing.shares, _spans(moments))
 

@@ -1,6 +1,5 @@
 """``conch``: the operator, and what its pods run."""
 
-import gc
 import os
 import sys
 from collections.abc import Callable, Iterable
@@ -129,6 +128,7 @@ def run_command(
     from conch.handlers import process  # noqa: PLC0415
     from conch.provisioning.coexistence import coexistence  # noqa: PLC0415
     from conch.provisioning.snapshot import Images  # noqa: PLC0415
+    from conch.reconcile import garbage  # noqa: PLC0415
     from conch.reconcile.settings import Settings  # noqa: PLC0415
 
     logging.basicConfig(
@@ -158,20 +158,13 @@ def run_command(
         dra=dra,
         others=_told(coexistence, beside or ()),
     )
-    _collect_seldom()
+    garbage.settle()
     endpoints = process.Endpoints(health=health_address, metrics_port=metrics_port)
     try:
         asyncio.run(process.run(settings, kubeconfig=kubeconfig, endpoints=endpoints))
     except* Exception as group:
         logging.getLogger("conch").exception("ended: %s", "; ".join(map(str, group.exceptions)))
         sys.exit(1)
-
-
-def _collect_seldom() -> None:
-    """Let Python look for garbage more seldom: what a large fleet's store holds lives on."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 50)
 
 
 def _told(read: Callable[[Iterable[str]], T], words: Iterable[str]) -> T:

@@ -118,14 +118,18 @@ class Pool:
         """The names of its nodes."""
         return tuple(n.name for n in self.nodes)
 
-    @property
+    @cached_property
     def without_gpus(self) -> bool:
         """Whether replicas run on CPUs here."""
         return self.spec.sharing.mode is SharingMode.CPU
 
     def gpus_of(self, devices: int) -> float:
         """Return how many GPUs so many devices of the pool are; a part where GPUs are divided."""
-        return 0.0 if self.without_gpus else devices / self.spec.sharing.devices_per_gpu
+        return devices * self._gpus_per_device
+
+    @cached_property
+    def _gpus_per_device(self) -> float:
+        return 0.0 if self.without_gpus else 1.0 / self.spec.sharing.devices_per_gpu
 
     @property
     def device_speed(self) -> float:

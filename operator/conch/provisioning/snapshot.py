@@ -75,6 +75,12 @@ class Snapshot:
         """Return the snapshot with what a service may change without a new revision."""
         return replace(self, **_of_service(spec))
 
+    def alike(self, other: "Snapshot") -> Self:
+        """Return the same; what equals a part of ``other`` is that very object, kept once."""
+        parts = ("variant", "inputs", "outputs", "pod_template")
+        mine = {name: (getattr(self, name), getattr(other, name)) for name in parts}
+        return replace(self, **{n: theirs for n, (own, theirs) in mine.items() if own == theirs})
+
     def beside(self, others: Coexistence, *, tenant: str | None = None) -> Self:
         """Return the snapshot for a cluster where others act on pods too."""
         return replace(self, others=others, tenant=tenant)

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 from conch.api.conditions import Reason
+from conch.api.model import ModelSpec
 from conch.api.names import (
     API_VERSION,
     LABEL_REVISION,
@@ -113,7 +114,7 @@ class Gatherer:
 
     store: Store
     settings: Settings
-    _parsed: dict[tuple[str, int], Any] = field(default_factory=dict)
+    _parsed: dict[tuple[type[Any], str, int], Any] = field(default_factory=dict)
     _nodes: frozenset[str] = frozenset()
     _silent: frozenset[str] = frozenset()
     _platform: tuple[object, ...] = ()
@@ -128,6 +129,7 @@ class Gatherer:
     """By UID, of the last tick: what did not change since is not looked through again."""
     _requests: dict[str, tuple[str, dict[str, float]]] = field(default_factory=dict)
     _shapes: dict[tuple[str, str, str, int], Shape] = field(default_factory=dict)
+    _alike: dict[tuple[Amounts, str], Shape] = field(default_factory=dict)
     _resolutions: dict[tuple[object, ...], Resolved | Fault] = field(default_factory=dict)
     _stored: dict[tuple[object, ...], Snapshot | None] = field(default_factory=dict)
     _orders: dict[tuple[object, ...], tuple[Pool, ...]] = field(default_factory=dict)
@@ -160,7 +162,7 @@ class Gatherer:
 
     def _parse(self, model: type[Any], body: Object) -> Any:
         """Parse a spec once for each generation of an object."""
-        key = _edition(body)
+        key = model, *_edition(body)
         if key not in self._parsed:
             self._parsed[key] = parsed(model, body.get("spec"))
         return self._parsed[key]
@@ -169,6 +171,7 @@ class Gatherer:
         caches: tuple[dict[Any, Any], ...] = (
             self._parsed,
             self._shapes,
+            self._alike,
             self._requests,
             self._resolutions,
             self._stored,
@@ -262,7 +265,7 @@ class Gatherer:
             name = resolved.snapshot.revision
             # A revision that exists keeps the images it was made with.
             kept = snapshots.get(name, resolved.snapshot)
-            snapshots[name] = kept.following(spec)
+            snapshots[name] = kept.following(spec).alike(resolved.snapshot)
         snapshots = {n: self._installed(s) for n, s in snapshots.items()}
         metadata = body["metadata"]
         names = {bounded(p.name): p.name for p in pools}
@@ -334,6 +337,7 @@ class Gatherer:
                 model,
                 images=self.settings.images,
                 file_prefixes=self.settings.file_prefixes,
+                model_spec=None if model is None else self._parse(ModelSpec, model),
             )
         return (None, result) if isinstance(result, Fault) else (result, None)
 
@@ -367,7 +371,9 @@ class Gatherer:
             hash(pool.spec.model_dump_json()),
         )
         if key not in self._shapes:
-            self._shapes[key] = shape_of(snapshot, pool)
+            shape = shape_of(snapshot, pool)
+            # Many services ask for the same.
+            self._shapes[key] = self._alike.setdefault((shape.need, shape.suits), shape)
         return self._shapes[key]
 
 

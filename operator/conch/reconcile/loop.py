@@ -15,6 +15,7 @@ from conch.clients.fence import NotLeaderError
 from conch.decisions.fleet import ServiceKey
 from conch.decisions.scaling.account import account
 from conch.provisioning.metadata import LABEL_NAMESPACE
+from conch.reconcile import garbage
 from conch.reconcile import status as statuses
 from conch.reconcile.carrier import Carrier
 from conch.reconcile.deciding import Decider
@@ -78,7 +79,8 @@ class Reconciler:
         self.recall = Recall(self.clock)
         self._gatherer = Gatherer(self.store, self.settings)
         self._profiles = Profiles(self.store)
-        self._resting = Resting(self.settings.tick_seconds)
+        self._resting = Resting()
+        self._garbage = garbage.Collector()
         self._sharing = Sharing(
             self.store, self.settings.lease_namespace, self.settings.usage_half_life
         )
@@ -138,6 +140,7 @@ class Reconciler:
     def _safe_tick(self) -> float:
         """Tick; a defect that no service can be blamed for is logged, and the loop goes on."""
         self._check()
+        self._garbage.look(self.clock.monotonic())
         try:
             return self.tick()
         except Exception:
@@ -156,13 +159,14 @@ class Reconciler:
         What an earlier tick began goes on meanwhile; it is left alone, and its bookings count.
         """
         now, started = self.clock.wall(), self.clock.monotonic()
-        with self.exposition.ticks.time():
+        with garbage.undisturbed(), self.exposition.ticks.time():
             fleet = self._gatherer.gather()
             self._profiles.observe(fleet.services)
             outcomes = self._decider.decide(fleet, now)
             for outcome in outcomes:
                 busy = self._carrier.carry(outcome, now)
-                self._resting.note(outcome, self._decider.measured_at, started, busy=busy)
+                sample = self._decider.sample(outcome.facts)
+                self._resting.note(outcome, sample, started, busy=busy)
             self._carrier.begin()
         self._tell_others_soon(fleet, now)
         self._forget(fleet)

@@ -50,15 +50,19 @@ def resolve(
     *,
     images: Images,
     file_prefixes: tuple[str, ...],
+    model_spec: ModelSpec | Fault | None = None,
 ) -> Resolved | Fault:
-    """Return the revision that a service asks for, or why there is none."""
+    """Return the revision that a service asks for, or why there is none.
+
+    ``model_spec``: that of the model, where it has been read already.
+    """
     ref = f"{spec.model.kind} {spec.model.name!r}"
     if model is None:
         return Fault(
             Reason.MODEL_NOT_FOUND,
             f"{ref} does not exist; apply it, or correct spec.model.name",
         )
-    model_spec = parsed(ModelSpec, model.get("spec"))
+    model_spec = model_spec or parsed(ModelSpec, model.get("spec"))
     if isinstance(model_spec, Fault):
         return Fault(Reason.MODEL_INVALID, f"{ref}: {model_spec.message}")
     variant = variants.choose(model_spec, spec)

@@ -46,8 +46,9 @@ def shared(
     """
     free, leaving = _soon(wishes, pools, Ledger(by_pool=workload))
     claims = (known or Claims()).of(wishes, tenancy)
-    tenants = tenancy.tenants(_young(wishes, pools, now))
-    return share(tenants, claims, pools, free=free, now=now, leaving=leaving)
+    fleet = fleet_of(pools)
+    tenants = tenancy.tenants(_young(wishes, pools, fleet, now))
+    return share(tenants, claims, pools, free=free, now=now, leaving=leaving, fleet=fleet)
 
 
 def bound(load: ServiceLoad, grant: Grant | None) -> ServiceLoad:
@@ -57,11 +58,11 @@ def bound(load: ServiceLoad, grant: Grant | None) -> ServiceLoad:
     """
     if grant is None or grant.reason is None:
         return load
-    pools = tuple(
-        replace(p, room=min(p.room, max(0, grant.replicas.get(p.pool, 0) - p.held)))
-        for p in load.pools
-    )
-    return replace(load, pools=pools)
+    rooms = [max(0, grant.replicas.get(p.pool, 0) - p.held) for p in load.pools]
+    if all(p.room <= room for p, room in zip(load.pools, rooms, strict=True)):
+        return load
+    pools = [replace(p, room=min(p.room, r)) for p, r in zip(load.pools, rooms, strict=True)]
+    return replace(load, pools=tuple(pools))
 
 
 def holdings(wishes: Iterable[Wished], pools: Iterable[Pool]) -> Mapping[str, list[Held]]:
@@ -185,11 +186,10 @@ def _soon(
 
 
 def _young(
-    wishes: Iterable[Wished], pools: Iterable[Pool], now: float
+    wishes: Iterable[Wished], pools: Iterable[Pool], fleet: Fleet, now: float
 ) -> Mapping[str, list[tuple[float, float, float]]]:
     """Return charge, age and load time of the replicas of each namespace that still start."""
     by_name = {p.name: p for p in pools}
-    fleet = fleet_of(by_name.values())
     found: dict[str, list[tuple[float, float, float]]] = defaultdict(list)
     for wish in wishes:
         facts = wish.facts

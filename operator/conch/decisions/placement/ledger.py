@@ -43,6 +43,7 @@ class Ledger:
         self._sentences: dict[tuple[str, str, Amounts], str] = {}
         self._rooms: dict[tuple[str, str, Amounts], tuple[int, int]] = {}
         """How many replicas fit, and how many were asked for at most."""
+        self._moved: list[str] = []
 
     def free(self, node: Node, pool: Pool) -> Amounts:
         """Return what is left of a node after the bookings of this pass."""
@@ -75,7 +76,12 @@ class Ledger:
         """Give ``need`` back to a node: what leaves it is free for others."""
         self.book(node, Amounts() - need, resource)
 
+    def moved(self, since: int) -> list[str]:
+        """Return the nodes whose books changed, in order, without the first ``since`` of them."""
+        return self._moved[since:]
+
     def _changed(self, node: str) -> None:
+        self._moved.append(node)
         for known in self._left.values():
             known.pop(node, None)
         for shelf in self._shelves.values():

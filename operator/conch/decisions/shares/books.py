@@ -43,6 +43,7 @@ class Books:
     _options: dict[ServiceKey, list[str]] = field(default_factory=dict)
     _suffices: dict[tuple[int, str], bool] = field(default_factory=dict)
     _large: dict[tuple[Amounts, str], bool] = field(default_factory=dict)
+    _gpus: dict[tuple[int, str], float] = field(default_factory=dict)
     _charges: dict[tuple[int, str], float] = field(default_factory=dict)
 
     def of(self, tenant: str) -> Sequence[Claim]:
@@ -64,7 +65,12 @@ class Books:
 
     def gpus_in(self, claim: Claim, pool: str) -> float:
         """Return how many GPUs a replica takes in a pool."""
-        return self.pools[pool].gpus_of(claim.shapes[pool].need.gpus)
+        shape = claim.shapes[pool]
+        key = (id(shape), pool)
+        known = self._gpus.get(key)
+        if known is None:
+            known = self._gpus[key] = self.pools[pool].gpus_of(shape.need.gpus)
+        return known
 
     def options(self, claim: Claim) -> list[str]:
         """Return the pools that a service may use, as far as they are there and large enough.
@@ -169,6 +175,7 @@ def opened(
     *,
     free: Ledger,
     now: float,
+    fleet: Fleet | None = None,
 ) -> Books:
     """Return the books as the fleet is now: what is held is granted. Order of input never matters."""
     by_name = {p.name: p for p in sorted(pools, key=lambda p: p.name)}
@@ -176,7 +183,7 @@ def opened(
     known = {t.name: t for t in tenants}
     # A namespace of no Tenant is a tenant of weight 1 by its own name.
     known |= {c.tenant: Tenant(c.tenant) for c in in_order if c.tenant not in known}
-    books = Books(known, in_order, by_name, free, now, fleet_of(by_name.values()))
+    books = Books(known, in_order, by_name, free, now, fleet or fleet_of(by_name.values()))
     held_in: dict[str, float] = defaultdict(float)
     for claim in in_order:
         books.granted[claim.key] = dict(claim.held_by_pool)

@@ -4,7 +4,7 @@ What a node's replicas may give is costly to tell; what they can't give at all i
 at once. Nothing is decided here: a node is left out only where it could give nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from conch.decisions.fleet import Node, Pool
 from conch.decisions.shares.books import Books
-from conch.decisions.shares.claims import Claim, Holding
+from conch.decisions.shares.claims import Claim, Victim
 
 Bound = tuple[int, float, int, float]
 """At least so many services lose their last replica, so many GPUs are moved; the pool's place among
@@ -21,14 +21,6 @@ _SMALL = 1e-9
 _Floats = NDArray[np.float64]
 _Ints = NDArray[np.intp]
 _Flags = NDArray[np.bool_]
-
-
-@dataclass(frozen=True, slots=True)
-class Victim:
-    """A replica that could go, and whose it is."""
-
-    claim: Claim
-    holding: Holding
 
 
 @dataclass(frozen=True)
@@ -46,6 +38,19 @@ class Terms:
     nothing does."""
     most: float
     """GPUs that may be moved."""
+
+
+@dataclass
+class _There:
+    """The nodes of a pool: their rows, and the devices that are free on each."""
+
+    nodes: list[Node]
+    rows: _Ints
+    free: _Floats
+    places: Mapping[str, int]
+    """By name, where a node is in these lists."""
+    seen: int
+    """So many changes of the ledger are in ``free``."""
 
 
 class Candidates:
@@ -78,8 +83,8 @@ class Candidates:
         )
         self._there = np.array([books.tenants[v.claim.tenant].preemptible for v in victims], bool)
         self._many = np.array([books.total(claim) > 1 for claim in books.claims], dtype=bool)
-        self._free: dict[str, tuple[list[Node], _Ints, _Floats]] = {}
-        """By pool: its nodes, their rows, and the devices that are free there."""
+        self._pools: dict[str, _There] = {}
+        self._standings: tuple[_Floats, _Floats, _Floats] | None = None
 
     def took(self, victims: Sequence[Victim], taker: Claim) -> None:
         """Note that replicas were taken for a service."""
@@ -87,13 +92,14 @@ class Candidates:
             self._there[self._places[victim.claim.key, victim.holding.id]] = False
         for claim in (*(v.claim for v in victims), taker):
             self._many[self._claims[claim.key]] = self._books.total(claim) > 1
-        self._free.clear()
+        self._standings = None
 
     def of(self, claim: Claim, pool: Pool, place: int, terms: Terms) -> list[tuple[Bound, Node]]:
         """Return the nodes of a pool where enough could go for one more replica, and its bound."""
         if not len(self._starts):
             return []
-        nodes, rows, free = self._nodes(pool)
+        there = self._nodes(pool)
+        nodes, rows, free = there.nodes, there.rows, there.free
         # Devices of another resource are not those that are looked for.
         alike = (self._resource == pool.spec.resource_name) | (self._devices == 0)
         shares, able = self._able(claim, alike, terms)
@@ -109,27 +115,43 @@ class Candidates:
 
     def _able(self, taker: Claim, alike: _Flags, terms: Terms) -> tuple[_Floats, _Flags]:
         """Return the share of whose each replica is, and whether it could go were it alone."""
-        books = self._books
         mine = self._tenant == self._tenants[taker.tenant]
         able = mine & self._rested & (self._priority < taker.priority)
-        allocated = np.array([books.allocated[t] for t in self._tenants])[self._tenant]
-        entitled = np.array([books.entitled.get(t, 0.0) for t in self._tenants])[self._tenant]
-        shares = _over(allocated, entitled)
-        levels = np.array([books.level(t) for t in self._tenants])[self._tenant]
+        shares, after, levels = self._standing()
         if not terms.own_only:
-            fair = _over(allocated - self._charge, entitled) >= terms.after
-            fair = self._rested & (fair | (levels >= terms.turn))
+            fair = self._rested & ((after >= terms.after) | (levels >= terms.turn))
             able |= ~mine & (fair | terms.owed)
         return shares, able & self._there & alike & (self._claim != self._claims[taker.key])
 
-    def _nodes(self, pool: Pool) -> tuple[list[Node], _Ints, _Floats]:
-        """Return the nodes of a pool that run replicas, their rows, and the devices free there."""
-        known = self._free.get(pool.name)
+    def _standing(self) -> tuple[_Floats, _Floats, _Floats]:
+        """Return, of whose each replica is, the share, the share without it, and the level."""
+        if self._standings is None:
+            books = self._books
+            allocated = np.array([books.allocated[t] for t in self._tenants])[self._tenant]
+            entitled = np.array([books.entitled.get(t, 0.0) for t in self._tenants])[self._tenant]
+            levels = np.array([books.level(t) for t in self._tenants])[self._tenant]
+            shares, after = _over(allocated, entitled), _over(allocated - self._charge, entitled)
+            self._standings = shares, after, levels
+        return self._standings
+
+    def _nodes(self, pool: Pool) -> "_There":
+        """Return the nodes of a pool that run replicas, as they are after all that was taken."""
+        known, free = self._pools.get(pool.name), self._books.free
         if known is None:
             nodes = [n for n in pool.nodes if n.name in self._rows]
-            rows = np.array([self._rows[n.name] for n in nodes], dtype=np.intp)
-            free = np.array([float(self._books.free.free(n, pool).gpus) for n in nodes])
-            known = self._free[pool.name] = nodes, rows, free
+            known = self._pools[pool.name] = _There(
+                nodes,
+                rows=np.array([self._rows[n.name] for n in nodes], dtype=np.intp),
+                free=np.array([float(free.free(n, pool).gpus) for n in nodes]),
+                places={n.name: place for place, n in enumerate(nodes)},
+                seen=len(free.moved(0)),
+            )
+        moved = free.moved(known.seen)
+        known.seen += len(moved)
+        for name in moved:
+            place = known.places.get(name)
+            if place is not None:
+                known.free[place] = float(free.free(known.nodes[place], pool).gpus)
         return known
 
     def _parts(self, pool: Pool) -> float:

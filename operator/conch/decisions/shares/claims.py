@@ -75,6 +75,13 @@ class Claim:
     """L: from created to ready."""
 
     @cached_property
+    def victims(self) -> tuple["Victim", ...]:
+        """What could be taken from it: its replicas that have a node, and whose place is known."""
+        return tuple(
+            Victim(self, h) for h in self.held if h.node is not None and h.pool in self.shapes
+        )
+
+    @cached_property
     def held_by_pool(self) -> Mapping[str, int]:
         """How many replicas it holds in each pool."""
         return Counter(h.pool for h in self.held)
@@ -83,6 +90,14 @@ class Claim:
     def surplus_by_pool(self) -> Mapping[str, int]:
         """How many replicas of other revisions it holds in each pool."""
         return Counter(h.pool for h in self.surplus)
+
+
+@dataclass(frozen=True, slots=True)
+class Victim:
+    """A replica that could go, and whose it is."""
+
+    claim: Claim
+    holding: Holding
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from conch.decisions.placement import Ledger
 from conch.decisions.shares.books import Books, opened
 from conch.decisions.shares.claims import Claim, Grant, Shares, Tenant
 from conch.decisions.shares.handing import hand_out
+from conch.decisions.shares.measure import Fleet
 from conch.decisions.shares.reserve import Reserve
 from conch.decisions.shares.taking import take_back
 
@@ -23,14 +24,15 @@ def share(
     free: Ledger,
     now: float,
     leaving: Mapping[str, float] | None = None,
+    fleet: Fleet | None = None,
 ) -> Shares:
     """Return the grants of all services, and where each tenant stands.
 
     ``free``: what is free, and what comes free by itself, such as under replicas that drain; bookings
-    are written into it. ``leaving``: GPUs of each pool that Conch is taking back already. ``now`` in
+    are written into it. ``fleet``: the size of it, where it is known. ``leaving``: GPUs of each pool that Conch is taking back already. ``now`` in
     seconds since the epoch. The same facts give the same grants, in whatever order they come.
     """
-    books = opened(tenants, claims, pools, free=free, now=now)
+    books = opened(tenants, claims, pools, free=free, now=now, fleet=fleet)
     limited = hand_out(books)
     take_back(books, leaving or {})
     reserve, largest = Reserve(books), _largest(books)

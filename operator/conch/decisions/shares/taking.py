@@ -25,8 +25,8 @@ from dataclasses import dataclass
 from conch.decisions.fleet import Amounts, Node, Pool
 from conch.decisions.placement import bar
 from conch.decisions.shares.books import Books
-from conch.decisions.shares.candidates import Bound, Candidates, Terms, Victim
-from conch.decisions.shares.claims import Claim
+from conch.decisions.shares.candidates import Bound, Candidates, Terms
+from conch.decisions.shares.claims import Claim, Victim
 from conch.decisions.shares.handing import booked
 from conch.decisions.shares.reserve import Reserve
 
@@ -238,9 +238,8 @@ class _Taking:
         if self._by_node is None:
             found: dict[str, list[Victim]] = defaultdict(list)
             for claim in self._books.claims:
-                for holding in claim.held:
-                    if holding.node is not None and holding.pool in claim.shapes:
-                        found[holding.node].append(Victim(claim, holding))
+                for victim in claim.victims:
+                    found[str(victim.holding.node)].append(victim)
             self._by_node = dict(found)
         return self._by_node
 
