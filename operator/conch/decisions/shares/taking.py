@@ -41,8 +41,10 @@ than they may be taken. On the benchmark's traces (docs/designs/0006-sharing.md)
 a third of what is taken back."""
 MOVED_PER_GAINED = 2.0
 """GPUs that may be taken for each GPU that is gained."""
-MOST_TRIES = 64
-"""Services that are tried for in one pass; the next pass goes on."""
+MOST_TRIES = 32
+"""Replicas that are tried for in one pass; the next pass goes on."""
+PASS_S = 5.0
+"""Seconds after which others of too many have their turn to be tried for."""
 MOST_NODES = 16
 """Nodes that are looked at closely for one replica once a way is found: the most promising first."""
 _SMALL = 1e-9
@@ -97,9 +99,10 @@ class _Taking:
     def run(self) -> None:
         books = self._books
         short = [c for c in books.claims if books.missing(c) > 0 and books.options(c)]
-        tries, in_vain = 0, set[object]()
-        for claim in sorted(short, key=self._turn):
-            kind = _kind(claim)
+        short = [c for c in sorted(short, key=self._turn) if self._hopeful(c)]
+        kinds = [_kind(c) for c in short]
+        tries, in_vain = 0, self._later(short, kinds)
+        for claim, kind in zip(short, kinds, strict=True):
             while kind not in in_vain and books.missing(claim) > 0 and self._hopeful(claim):
                 tries += 1
                 if tries > MOST_TRIES:
@@ -107,6 +110,19 @@ class _Taking:
                 if not self._fill(claim) and not self._take_for(claim):
                     # Nor is there anything for others like it.
                     in_vain.add(kind)
+
+    def _later(self, short: Sequence[Claim], kinds: Sequence[object]) -> set[object]:
+        """Return the kinds of services that are left to other passes, where there are too many.
+
+        Nobody's quota is. The others take turns: else those that come first would be tried for in
+        vain each time, and those behind them never.
+        """
+        pairs = zip(short, kinds, strict=True)
+        others = list(dict.fromkeys(kind for claim, kind in pairs if not self._owed(claim)))
+        if len(others) <= MOST_TRIES:
+            return set()
+        start = int(self._books.now // PASS_S) * MOST_TRIES % len(others)
+        return set(others) - set((others[start:] + others[:start])[:MOST_TRIES])
 
     def _turn(self, claim: Claim) -> tuple[bool, float, int, str, object]:
         """Return what takers are ordered by: who is owed its quota, then the lowest share."""
