@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeVar
 
+from conch.api.base import KubeModel
 from conch.api.conditions import Reason
 from conch.api.model import ModelSpec
 from conch.api.names import (
@@ -115,6 +116,7 @@ class Gatherer:
     store: Store
     settings: Settings
     _parsed: dict[tuple[type[Any], str, int], Any] = field(default_factory=dict)
+    _parts: dict[tuple[object, ...], KubeModel] = field(default_factory=dict)
     _nodes: frozenset[str] = frozenset()
     _silent: frozenset[str] = frozenset()
     _platform: tuple[object, ...] = ()
@@ -164,12 +166,21 @@ class Gatherer:
         """Parse a spec once for each generation of an object."""
         key = model, *_edition(body)
         if key not in self._parsed:
-            self._parsed[key] = parsed(model, body.get("spec"))
+            self._parsed[key] = self._shared(parsed(model, body.get("spec")))
         return self._parsed[key]
+
+    def _shared(self, spec: Any) -> Any:
+        """Return a spec whose parts are the same objects as those of other specs that equal them."""
+        for name, part in vars(spec).items():
+            if isinstance(part, KubeModel):
+                says = part.model_dump_json(), part.model_dump_json(exclude_unset=True)
+                vars(spec)[name] = self._parts.setdefault((type(part), *says), part)
+        return spec
 
     def _forget(self, most: int = 50_000) -> None:
         caches: tuple[dict[Any, Any], ...] = (
             self._parsed,
+            self._parts,
             self._shapes,
             self._alike,
             self._requests,
@@ -260,12 +271,13 @@ class Gatherer:
         versions: tuple[object, ...],
     ) -> ServiceFacts:
         resolved, fault = self._resolved(body, spec)
-        snapshots = self._snapshots(body, spec, children["ControllerRevision"])
+        wish = resolved.snapshot if resolved else None
+        snapshots = self._snapshots(body, spec, children["ControllerRevision"], wish)
         if resolved:
             name = resolved.snapshot.revision
             # A revision that exists keeps the images it was made with.
             kept = snapshots.get(name, resolved.snapshot)
-            snapshots[name] = kept.following(spec).alike(resolved.snapshot)
+            snapshots[name] = kept.following(spec)
         snapshots = {n: self._installed(s) for n, s in snapshots.items()}
         metadata = body["metadata"]
         names = {bounded(p.name): p.name for p in pools}
@@ -342,15 +354,23 @@ class Gatherer:
         return (None, result) if isinstance(result, Fault) else (result, None)
 
     def _snapshots(
-        self, body: Object, spec: ModelServiceSpec, revisions: Iterable[Object]
+        self,
+        body: Object,
+        spec: ModelServiceSpec,
+        revisions: Iterable[Object],
+        wish: Snapshot | None,
     ) -> dict[str, Snapshot]:
-        """Return what the revisions' pods are made from; each is read once for a spec."""
+        """Return what the revisions' pods are made from; each is read once for a spec.
+
+        What the revision that is wished for says again is kept once.
+        """
         found = {}
         for revision in revisions:
             name = revision["metadata"]["labels"].get(LABEL_REVISION, "")
             key = (_edition(body), revision["metadata"]["uid"])
             if key not in self._stored:
-                self._stored[key] = stored(revision, body, spec, name)
+                made = stored(revision, body, spec, name)
+                self._stored[key] = made.alike(wish) if made and wish else made
             snapshot = self._stored[key]
             if snapshot is not None:
                 found[name] = snapshot

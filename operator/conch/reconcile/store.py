@@ -49,8 +49,8 @@ class Store:
 
     def __init__(self) -> None:
         self._kinds: dict[str, dict[ObjectKey, Object]] = {}
-        self._members: dict[str, dict[ObjectKey, dict[ObjectKey, Object]]] = {}
-        """By kind, and by namespace and service label: what is labelled as Conch's."""
+        self._families: dict[ObjectKey, dict[tuple[str, ObjectKey], Object]] = {}
+        """By namespace and service label: what is labelled as Conch's, by kind and key."""
         self._stamps: dict[ObjectKey, int] = {}
         """By namespace and service label: a number that any change of what is labelled so renews."""
         self._on_nodes: dict[str, dict[ObjectKey, Object]] = {}
@@ -127,8 +127,8 @@ class Store:
 
     def family(self, kind: str, key: ObjectKey) -> tuple[Object, ...]:
         """Return Conch's objects of a kind, of one namespace and service label, ordered by key."""
-        members = self._members.get(kind, {}).get(key, {})
-        return tuple(members[name] for name in sorted(members))
+        members = self._families.get(key, {})
+        return tuple(members[one] for one in sorted(members) if one[0] == kind)
 
     def bound(self, node: str) -> tuple[Object, ...]:
         """Return the pods that are bound to a node, ordered by key."""
@@ -143,7 +143,7 @@ class Store:
         """Note with its family, and with its node, that an object came, changed or went."""
         if kind == "Pod":
             self._bind(key, old, new)
-        families = self._members.setdefault(kind, {})
+        families, one = self._families, (sys.intern(kind), key)
         for body, there in ((old, False), (new, True)):
             family = _family_of(body) if body is not None else None
             if family is None:
@@ -151,9 +151,9 @@ class Store:
             self._changes += 1
             self._stamps[family] = self._changes
             if there and body is not None:
-                families.setdefault(family, {})[key] = body
+                families.setdefault(family, {})[one] = body
             elif family in families:
-                families[family].pop(key, None)
+                families[family].pop(one, None)
                 if not families[family]:
                     del families[family]
 
