@@ -52,7 +52,8 @@ class Store:
         self._families: dict[ObjectKey, dict[tuple[str, ObjectKey], Object]] = {}
         """By namespace and service label: what is labelled as Conch's, by kind and key."""
         self._stamps: dict[ObjectKey, int] = {}
-        """By namespace and service label: a number that any change of what is labelled so renews."""
+        """By namespace and service label: a number that any change of what is labelled so renews; none
+        where nothing is."""
         self._on_nodes: dict[str, dict[ObjectKey, Object]] = {}
         """By node: the pods that are bound to it, Conch's and others."""
         self._node_stamps: dict[str, int] = {}
@@ -122,7 +123,10 @@ class Store:
         return changed
 
     def stamp(self, key: ObjectKey) -> int:
-        """Return a number that changes with each of Conch's objects of a namespace and service label."""
+        """Return a number that changes with each of Conch's objects of a namespace and service label.
+
+        It is 0 where there is none, and never twice the same otherwise.
+        """
         return self._stamps.get(key, 0)
 
     def family(self, kind: str, key: ObjectKey) -> tuple[Object, ...]:
@@ -136,7 +140,7 @@ class Store:
         return tuple(pods[key] for key in sorted(pods))
 
     def node_stamp(self, node: str) -> int:
-        """Return a number that changes with each of the pods that are bound to a node."""
+        """Return a number that changes with each of the pods that are bound to a node; 0: none is."""
         return self._node_stamps.get(node, 0)
 
     def _join(self, kind: str, key: ObjectKey, old: Object | None, new: Object | None) -> None:
@@ -155,7 +159,7 @@ class Store:
             elif family in families:
                 families[family].pop(one, None)
                 if not families[family]:
-                    del families[family]
+                    del families[family], self._stamps[family]
 
     def _bind(self, key: ObjectKey, old: Object | None, new: Object | None) -> None:
         for body in (old, new):
@@ -170,7 +174,7 @@ class Store:
             else:
                 pods.pop(key, None)
             if not pods:
-                del self._on_nodes[node]
+                del self._on_nodes[node], self._node_stamps[node]
 
     def get(self, kind: str, name: str, namespace: str = "") -> Object | None:
         """Return one object, or None."""
