@@ -89,6 +89,7 @@ class Ledger:
         for ranked in self._ranked.values():
             ranked.moved(node)
         self._rooms.clear()
+        self._sentences.clear()
 
     def fitting(self, pool: Pool, shape: Shape) -> Iterator[tuple[Node, Amounts]]:
         """Yield the nodes that take a replica with what they have left, the tightest fit first."""
@@ -140,7 +141,7 @@ class Ledger:
         return self._measures.get(name)
 
     def sentence(self, pool: Pool, shape: Shape) -> str:
-        """Return why a pool takes no more replicas, as it was when that was asked first."""
+        """Return why a pool takes no more replicas; made once while the books stay as they are."""
         key = (pool.name, shape.suits, shape.need)
         if key not in self._sentences:
             self._sentences[key] = _sentence(pool, shape, self)
