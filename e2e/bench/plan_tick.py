@@ -106,7 +106,7 @@ class Operator:
         self._clock = clock
         self._gatherer = Gatherer(store, settings)
         self._profiles = Profiles(store)
-        self._resting = Resting()
+        self._resting = Resting(settings.tick_seconds)
         self._sharing = TimedSharing(store, settings.lease_namespace)
         self._decider = Decider(
             clock=clock,
@@ -138,8 +138,8 @@ class Operator:
         moments.append(Moment.now())
         outcomes = self._decider.decide(fleet, self._clock.wall())
         for outcome in outcomes:
-            sample = self._decider.sample(outcome.facts)
-            self._resting.note(outcome, sample, started, busy=moves(outcome))
+            at = self._decider.measured_at
+            self._resting.note(outcome, at, started, busy=moves(outcome))
         moments += [self._sharing.began, self._sharing.ended, Moment.now()]
         return Tick(fleet, outcomes, self._sharing.shares, _spans(moments))
 

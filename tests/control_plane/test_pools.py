@@ -140,6 +140,12 @@ def await_numbers(scenario: Scenario, pool: str, *numbers: int) -> None:
     scenario.wait(lambda: told() == numbers, f"{numbers} devices and allocated in {pool}")
 
 
+def there(scenario: Scenario, pool: str) -> int | None:
+    """Return how many nodes a pool's status tells of."""
+    nodes: int | None = scenario.client.get(f"{POOLS}/{pool}").get("status", {}).get("nodes")
+    return nodes
+
+
 def test_pools_that_overlap_say_so_and_stop_nothing(scenario: Scenario) -> None:
     client = scenario.client
     add_node(client, "one", gpus=2)
@@ -209,6 +215,8 @@ def test_replicas_that_need_no_gpu_leave_them_alone(scenario: Scenario) -> None:
     add_pool(scenario.client, "gpu")
     for name, devices in (("cpu", 0), ("gpu", 1)):
         await_numbers(scenario, name, devices, 0)
+    # It says of no devices what it says of no node.
+    scenario.wait(lambda: there(scenario, "cpu") == 1, "the node without GPUs is known")
     add_model(scenario, gpus=0)
     scenario.create(2, with_model=False, placement={})
     assert nodes_of(scenario) == ["cpu", "cpu"]

@@ -1,7 +1,6 @@
 """What a tick measures of each service, pool by pool: what metrics give and decisions take."""
 
-from dataclasses import dataclass, fields
-from operator import attrgetter
+from dataclasses import dataclass
 from typing import NamedTuple
 
 
@@ -49,11 +48,6 @@ class Signals:
     absurd: str | None = None
 
     @property
-    def content(self) -> tuple[object, ...]:
-        """All but the ages: what the samples say, whenever that is."""
-        return _content(self)
-
-    @property
     def items_per_request(self) -> float:
         """Items that a request carries; 1 while none was answered."""
         return self.inferences / self.requests if self.requests > 0 else 1.0
@@ -62,6 +56,3 @@ class Signals:
     def busy(self) -> float:
         """Instances of the model that were running, on average."""
         return self.executions * self.mean_execution
-
-
-_content = attrgetter(*(f.name for f in fields(Signals) if f.name not in ("age", "age_oldest")))

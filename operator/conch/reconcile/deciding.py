@@ -27,7 +27,7 @@ from conch.reconcile.localities import Localities, workload
 from conch.reconcile.profiles import Profiles
 from conch.reconcile.recall import Recall
 from conch.reconcile.resting import Resting, same_grant
-from conch.reconcile.scaling import Measurement, Sample, load_of, sample_of
+from conch.reconcile.scaling import Measurement, load_of
 from conch.reconcile.sharing import Wished, bound
 from conch.reconcile.status import Outcome
 
@@ -95,7 +95,6 @@ class Decider:
         self._popular_at = -math.inf
         self.measured_at = 0.0
         """When metrics last came, in monotonic seconds."""
-        self._samples: dict[ServiceKey, Sample] = {}
         self.states: dict[ServiceKey, ScalingState] = {}
         self.decided: dict[ServiceKey, Decided] = {}
         """What was decided last, from what, and when; read by other threads, so only replaced."""
@@ -105,15 +104,6 @@ class Decider:
         if measurement.fault != self._measurement.fault:
             logger.warning("metrics: %s", measurement.fault or "back again")
         self._measurement, self.measured_at = measurement, at
-        self._samples = {}
-
-    def sample(self, facts: ServiceFacts) -> Sample:
-        """Return what metrics say of a service since they last came."""
-        known = self._samples.get(facts.key)
-        if known is None:
-            known = sample_of(facts, self._measurement, self.measured_at)
-            self._samples[facts.key] = known
-        return known
 
     def decide(self, fleet: FleetFacts, now: float) -> list[Outcome]:
         """Return an outcome for each service; ``now`` in seconds since the epoch."""
@@ -170,7 +160,7 @@ class Decider:
     def _proposal(self, facts: ServiceFacts, tick: _Tick) -> _Proposal:
         """Let scaling wish; a defect stops this service's changes only, and says so on it."""
         try:
-            known = self._resting.outcome(facts, self.sample(facts), tick.moment)
+            known = self._resting.outcome(facts, self.measured_at, tick.moment)
             if known is not None:
                 return _Proposal(facts, known=known)
             if _paused(facts.body) or not facts.shapes:

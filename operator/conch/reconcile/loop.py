@@ -79,7 +79,7 @@ class Reconciler:
         self.recall = Recall(self.clock)
         self._gatherer = Gatherer(self.store, self.settings)
         self._profiles = Profiles(self.store)
-        self._resting = Resting()
+        self._resting = Resting(self.settings.tick_seconds)
         self._garbage = garbage.Collector()
         self._sharing = Sharing(
             self.store, self.settings.lease_namespace, self.settings.usage_half_life
@@ -165,8 +165,7 @@ class Reconciler:
             outcomes = self._decider.decide(fleet, now)
             for outcome in outcomes:
                 busy = self._carrier.carry(outcome, now)
-                sample = self._decider.sample(outcome.facts)
-                self._resting.note(outcome, sample, started, busy=busy)
+                self._resting.note(outcome, self._decider.measured_at, started, busy=busy)
             self._carrier.begin()
         self._tell_others_soon(fleet, now)
         self._forget(fleet)

@@ -12,39 +12,35 @@ from conch.decisions.fleet import ServiceKey
 from conch.decisions.replicas import Plan
 from conch.decisions.shares import Grant
 from conch.reconcile.gather import ServiceFacts
-from conch.reconcile.scaling import Sample
 from conch.reconcile.status import Outcome
-
-RESTS_S = 15.0
-"""Seconds for which a service at rest may stay undecided, while nothing new is measured of it."""
 
 
 @dataclass(frozen=True)
 class _Rest:
     outcome: Outcome
-    sample: Sample
+    measured_at: float
     since: float
 
 
 class Resting:
     """Remembers outcomes that needed no write."""
 
-    def __init__(self, lasts: float = RESTS_S) -> None:
+    def __init__(self, lasts: float) -> None:
         """``lasts``: seconds after which each is decided on anew, since time passes for it too."""
         self._lasts = lasts
         self._known: dict[ServiceKey, _Rest] = {}
 
-    def outcome(self, facts: ServiceFacts, sample: Sample, now: float) -> Outcome | None:
+    def outcome(self, facts: ServiceFacts, measured_at: float, now: float) -> Outcome | None:
         """Return what was decided, where facts and metrics are the same and it is not long ago.
 
-        ``now`` is in monotonic seconds.
+        ``measured_at`` is when metrics last came; it and ``now`` are in monotonic seconds.
         """
         known = self._known.get(facts.key)
         if (
             known is None
+            or known.measured_at != measured_at
             or now - known.since >= self._lasts
             or known.outcome.facts.versions != facts.versions
-            or not sample.repeats(known.sample)
         ):
             return None
         return known.outcome
@@ -60,13 +56,13 @@ class Resting:
         same = known.outcome.wanted == wanted and same_grant(known.outcome.grant, grant)
         return known.outcome.plan if same else None
 
-    def note(self, outcome: Outcome, sample: Sample, now: float, *, busy: bool) -> None:
+    def note(self, outcome: Outcome, measured_at: float, now: float, *, busy: bool) -> None:
         """Take over what was decided just now; ``busy`` where it has to be written, or is."""
         key = outcome.facts.key
         if busy or not _rests(outcome):
             self._known.pop(key, None)
         elif key not in self._known or self._known[key].outcome is not outcome:
-            self._known[key] = _Rest(outcome, sample, now)
+            self._known[key] = _Rest(outcome, measured_at, now)
 
     def forget(self, kept: Collection[ServiceKey]) -> None:
         """Drop what is remembered of all services but these."""
@@ -92,7 +88,4 @@ def _rests(outcome: Outcome) -> bool:
     """
     plan = outcome.plan
     waits = plan.wake_after is not None or plan.shortage > 0 or outcome.error is not None
-    # The clock alone ends these.
-    waits |= bool(outcome.facts.spec.scaling.schedules)
-    waits |= outcome.scaling is not None and outcome.scaling.cooldown_left > 0
     return not waits and replicas.all_placed(outcome.facts.service)

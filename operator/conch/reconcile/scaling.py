@@ -15,9 +15,6 @@ from conch.decisions.scaling import PoolLoad, Profile, ServiceLoad, load_time, s
 from conch.reconcile.gather import ServiceFacts
 from conch.reconcile.store import replicas_entry
 
-SAME_S = 1.0
-"""Seconds between two looks at one sample at most; clocks and answers take a part of one."""
-
 
 @dataclass(frozen=True)
 class Measurement:
@@ -35,31 +32,6 @@ class Measurement:
         # A millisecond more, so that rounding never makes one scrape look like two.
         oldest = found.age_oldest + self.age + 1e-3
         return replace(found, age=found.age + self.age, age_oldest=oldest)
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """What was measured of one service, and when."""
-
-    contents: tuple[object, ...]
-    """Why there is nothing, and what each of its pools says."""
-    taken: tuple[float, ...]
-    """By pool, in monotonic seconds."""
-
-    def repeats(self, other: "Sample") -> bool:
-        """Tell whether this is what was seen before: metrics are asked for more often than taken."""
-        return self.contents == other.contents and all(
-            abs(one - two) < SAME_S for one, two in zip(self.taken, other.taken, strict=True)
-        )
-
-
-def sample_of(facts: ServiceFacts, measurement: Measurement, measured_at: float) -> Sample:
-    """Return what a measurement that came at ``measured_at`` says of a service."""
-    found = [measurement.signals.get(key) for key in facts.signal_keys.values()]
-    return Sample(
-        (measurement.fault, *(s and s.content for s in found)),
-        tuple([measured_at - s.age if s else 0.0 for s in found]),
-    )
 
 
 def load_of(
