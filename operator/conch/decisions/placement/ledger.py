@@ -76,6 +76,11 @@ class Ledger:
         """Give ``need`` back to a node: what leaves it is free for others."""
         self.book(node, Amounts() - need, resource)
 
+    @property
+    def changes(self) -> int:
+        """How many changes the books have had."""
+        return len(self._moved)
+
     def moved(self, since: int) -> list[str]:
         """Return the nodes whose books changed, in order, without the first ``since`` of them."""
         return self._moved[since:]

@@ -144,7 +144,7 @@ class Candidates:
                 rows=np.array([self._rows[n.name] for n in nodes], dtype=np.intp),
                 free=np.array([float(free.free(n, pool).gpus) for n in nodes]),
                 places={n.name: place for place, n in enumerate(nodes)},
-                seen=len(free.moved(0)),
+                seen=free.changes,
             )
         moved = free.moved(known.seen)
         known.seen += len(moved)
