@@ -25,6 +25,9 @@ SPELLED = {
     "must be a duration of more than zero": "duration or cron",
     "must be the IANA name of a time zone": "time zone",
     "must be a quantity of zero or more": "quantity",
+    "must be a number of bytes": "bytes",
+    "must be a host name in lower-case letters": "host name",
+    "must be the name of a Tenant or a namespace": "tenant",
     "must be the name of an object: lower-case letters": "name",
 }
 BOUNDS = {

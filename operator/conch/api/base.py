@@ -36,6 +36,9 @@ _SUFFIX = "[numkMGTPE]|[KMGTPE]i"
 _QUANTITY = re.compile(rf"([+-]?{_NUMBER})(?:[eE]([+-]?[0-9]+)|({_SUFFIX})?)")
 # CEL's own quantity() takes "." and "E0", and keeps an API server busy for minutes with 1e999999999.
 _QUANTITY_WHOLE = rf"^[+]?{_NUMBER}([eE][+-]?[0-9]{{1,2}}|{_SUFFIX})?$"
+# At least 1, and within 64 bits.
+_BYTES = r"^[1-9][0-9]{0,8}(\.[0-9]{1,3})?(k|M|G|Ki|Mi|Gi)?$"
+_BYTES_WORDS = "must be a number of bytes, such as 512Ki, 64Mi or 2Gi"
 
 
 class KubeModel(BaseModel):
@@ -88,6 +91,23 @@ def _checked_quantity(text: str) -> str:
     if not re.fullmatch(_QUANTITY_WHOLE, text):
         raise ValueError(f"{text!r} is below zero or too long: write for example 500m, 2 or 4Gi")
     return text
+
+
+def matching(pattern: str, words: str) -> AfterValidator:
+    """Return the check that the whole of a text is as ``pattern`` has it; ``words`` say what to write."""
+    whole = re.compile(pattern.removeprefix("^").removesuffix("$"))
+
+    def checked(text: str) -> str:
+        if not whole.fullmatch(text):
+            raise ValueError(f"{text!r} {words}")
+        return text
+
+    return AfterValidator(checked)
+
+
+def matching_rules(pattern: str, words: str) -> dict[str, Any]:
+    """Return what ``matching`` checks, as CEL."""
+    return rules(rule(f"self.matches('{cel(pattern)}')", words))
 
 
 def cel(expression: str) -> str:
@@ -154,6 +174,12 @@ Quantity = Annotated[
         ),
     ),
 ]
+Bytes = Annotated[
+    str,
+    matching(_BYTES, _BYTES_WORDS),
+    Field(max_length=32, json_schema_extra=matching_rules(_BYTES, _BYTES_WORDS)),
+]
+"""A quantity of bytes, of one at least."""
 Name = Annotated[
     str,
     Field(

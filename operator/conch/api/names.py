@@ -25,6 +25,14 @@ ANNOTATION_DEVICES = f"{GROUP}/devices"
 ANNOTATION_PAUSED = f"{GROUP}/paused"
 """On a ModelService: "true" makes Conch leave everything as it is."""
 
+LABEL_FRONT_DOOR = f"{GROUP}/front-door"
+FRONT_DOOR = "on"
+"""Pods of the front door carry this label in the release's namespace."""
+LABEL_API_KEYS = f"{GROUP}/api-keys"
+"""On a Secret that holds keys of callers: their tenant's name, or API_KEYS."""
+API_KEYS = "on"
+"""For the tenant that the Secret's own namespace belongs to."""
+
 LABEL_ZONE = "topology.kubernetes.io/zone"
 
 TRITON_CONTAINER = "triton"
@@ -32,5 +40,11 @@ FETCH_CONTAINER = "fetch"
 PORT_HTTP = 8000
 PORT_GRPC = 8001
 PORT_METRICS = 8002
+PORT_FRONT_DOOR_HTTP = 8080
+"""Where the front door's pods take HTTP and gRPC without TLS."""
+PORT_FRONT_DOOR_HTTPS = 8443
+PORT_FRONT_DOOR_HEALTH = 8404
+PORT_FRONT_DOOR_AGENT = 8082
+"""Where the agent beside HAProxy serves its metrics and its report."""
 
 DEFAULT_GPU_RESOURCE = "nvidia.com/gpu"

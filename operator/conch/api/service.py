@@ -6,6 +6,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from conch.api.base import (
+    Bytes,
     Duration,
     KubeModel,
     Name,
@@ -18,6 +19,7 @@ from conch.api.base import (
     within_rules,
 )
 from conch.api.conditions import Condition
+from conch.api.endpoint import Endpoint
 from conch.api.schedule import Schedule
 
 _DAY = 86400.0
@@ -86,6 +88,10 @@ _MIN_OVER_MAX = "minReplicas may not exceed maxReplicas: lower the one or raise 
 _PEAK_OVER_MAX = (
     "minReplicas of a schedule may not exceed maxReplicas (unset: minReplicas): raise maxReplicas"
 )
+_STANDBY_OVER_MAX = (
+    "standby may not reach maxReplicas (unset: minReplicas), since one replica at least works: "
+    "raise maxReplicas or lower standby"
+)
 _MOST = "has(self.maxReplicas) ? self.maxReplicas : self.minReplicas"
 
 
@@ -99,6 +105,7 @@ class Scaling(KubeModel):
                 f"!has(self.schedules) || self.schedules.all(s, s.minReplicas <= ({_MOST}))",
                 _PEAK_OVER_MAX,
             ),
+            rule(f"self.standby == 0 || self.standby < ({_MOST})", _STANDBY_OVER_MAX),
         )
     }
 
@@ -106,6 +113,15 @@ class Scaling(KubeModel):
     """never fewer replicas than these, also without load or metrics"""
     max_replicas: Annotated[int | None, Field(ge=1, le=10000)] = None
     """never more replicas than these; unset: as many as minReplicas"""
+    standby: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=1000,
+            description="replicas beyond what the load asks for, so that one may fail unnoticed; "
+            "on other nodes and in other zones where there is room",
+        ),
+    ] = 0
     aggressiveness: Annotated[
         Aggressiveness,
         Field(
@@ -151,6 +167,8 @@ class Scaling(KubeModel):
             raise ValueError(_MIN_OVER_MAX)
         if any(s.min_replicas > self.most for s in self.schedules):
             raise ValueError(_PEAK_OVER_MAX)
+        if self.standby and self.standby >= self.most:
+            raise ValueError(_STANDBY_OVER_MAX)
         return self
 
     @property
@@ -212,6 +230,12 @@ class Triton(KubeModel):
     """image of Triton; unset: the installation's, and a revision keeps the one that it began with"""
     args: Annotated[list[str], Field(max_length=64)] = []
     """arguments added to Triton's command line"""
+    response_cache: Annotated[
+        Bytes | None,
+        Field(
+            description="memory of each replica for answers to requests that came before, for models that answer the same input alike; unset: none. Triton tells no p99 then"
+        ),
+    ] = None
 
 
 class ModelServiceSpec(KubeModel):
@@ -235,6 +259,7 @@ class ModelServiceSpec(KubeModel):
     """Protect: evictions wait for another replica; Allow: no PodDisruptionBudget"""
     pod_template: PodTemplate = PodTemplate()
     triton: Triton = Triton()
+    endpoint: Endpoint = Endpoint()
 
 
 class PoolReplicas(KubeModel):
@@ -256,7 +281,9 @@ class ModelServiceStatus(KubeModel):
     observed_generation: int | None = None
     """generation of the spec that the status is about"""
     url: str | None = None
-    """address of the KServe v2 protocol over HTTP; gRPC is at port 8001"""
+    """address of the KServe v2 protocol over HTTP; paths begin with /v2 behind it"""
+    grpc: str | None = None
+    """host and port of the same protocol over gRPC"""
     selector: str | None = None
     """labels of the pods, for the scale subresource"""
     replicas: int = 0

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from conch.api.base import KubeModel, Name, rule, rules
 from conch.api.conditions import Condition
+from conch.api.endpoint import RequestLimits
 
 GPUs = Annotated[float, Field(ge=0, le=1_000_000)]
 """A number of GPUs; a share of one where pools divide them."""
@@ -64,6 +65,8 @@ class TenantSpec(KubeModel):
     lending: bool = True
     """whether others may use its quota while it does not"""
     priorities: PriorityRange = PriorityRange()
+    requests: RequestLimits = RequestLimits()
+    """what its callers may ask of all services together, through the front door"""
 
 
 class Account(KubeModel):

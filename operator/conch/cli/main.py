@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Callable, Iterable
-from typing import Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -11,6 +11,9 @@ from conch import __version__
 from conch.cli.cache import cache_command
 from conch.cli.digest import digest_command
 from conch.cli.fetch import fetch_command
+
+if TYPE_CHECKING:  # `conch fetch` starts without it
+    from conch.reconcile.settings import FrontDoor
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -110,6 +113,32 @@ def run_command(
         float,
         typer.Option(min=1, help="seconds after which what a tenant held counts half against it"),
     ] = 43200.0,
+    front_door_url: Annotated[
+        str | None,
+        typer.Option(
+            help="where callers reach the front door, such as http://HOST; unset: there is none"
+        ),
+    ] = None,
+    front_door_grpc: Annotated[
+        str | None, typer.Option(help="where they reach it over gRPC: HOST:PORT")
+    ] = None,
+    front_door_domain: Annotated[
+        str | None,
+        typer.Option(help="in which each service has the host SERVICE.NAMESPACE.DOMAIN"),
+    ] = None,
+    isolate: Annotated[
+        bool,
+        typer.Option(
+            "--isolate",
+            help="let model pods take requests from the front door alone, by NetworkPolicies",
+        ),
+    ] = False,
+    metrics_namespace: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="a namespace whose pods may scrape isolated model pods; unset: any; repeatable"
+        ),
+    ] = None,
     health_address: Annotated[
         str | None, typer.Option(help="of the liveness probe, such as http://0.0.0.0:8080/healthz")
     ] = None,
@@ -157,6 +186,13 @@ def run_command(
         usage_half_life=usage_half_life,
         dra=dra,
         others=_told(coexistence, beside or ()),
+        front_door=_front_door(
+            front_door_url,
+            front_door_grpc,
+            domain=front_door_domain,
+            isolate=isolate,
+            metrics_namespaces=metrics_namespace or (),
+        ),
     )
     garbage.settle()
     endpoints = process.Endpoints(health=health_address, metrics_port=metrics_port)
@@ -165,6 +201,30 @@ def run_command(
     except* Exception as group:
         logging.getLogger("conch").exception("ended: %s", "; ".join(map(str, group.exceptions)))
         sys.exit(1)
+
+
+def _front_door(
+    url: str | None,
+    grpc: str | None,
+    *,
+    domain: str | None,
+    isolate: bool,
+    metrics_namespaces: Iterable[str],
+) -> "FrontDoor | None":
+    """Return the front door that options name. Raises typer.BadParameter where they name half of one."""
+    from conch.reconcile.settings import FrontDoor  # noqa: PLC0415
+
+    if url is None or grpc is None:
+        if url or grpc or domain or isolate:
+            raise typer.BadParameter(
+                "a front door has both --front-door-url and --front-door-grpc; without one there is "
+                "no --front-door-domain and no --isolate"
+            )
+        return None
+    try:
+        return FrontDoor(url.rstrip("/"), grpc, domain, isolate, tuple(metrics_namespaces))
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 def _told(read: Callable[[Iterable[str]], T], words: Iterable[str]) -> T:

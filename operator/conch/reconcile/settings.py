@@ -1,11 +1,50 @@
 """How this installation runs; given on the command line, set by the chart."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from conch.api.endpoint import HOST
 from conch.decisions.shares.usage import HALF_LIFE_S
 from conch.provisioning.coexistence import Coexistence
 from conch.provisioning.snapshot import Images
+
+_URL = re.compile(r"https?://[^\s/:?#@]+(:[0-9]+)?")
+_HOST_AND_PORT = re.compile(r"[^\s/:?#@]+:[0-9]+")
+
+
+@dataclass(frozen=True)
+class FrontDoor:
+    """The installation's front door: where callers reach it, and who else reaches pods.
+
+    Raises ValueError with a sentence for people where an address is none.
+    """
+
+    url: str
+    """HTTP address, without a path: http://conch-front-door.conch-system.svc"""
+    grpc: str
+    """Host and port: conch-front-door.conch-system.svc:8001"""
+    domain: str | None = None
+    """In which each service has a host of its own, SERVICE.NAMESPACE.DOMAIN; None for none."""
+    isolate: bool = False
+    """Whether pods of services take requests from the front door alone, by NetworkPolicies."""
+    metrics_namespaces: tuple[str, ...] = ()
+    """Whose pods may reach the metrics of isolated pods; of any namespace where none is named."""
+
+    def __post_init__(self) -> None:
+        """Refuse what is no address."""
+        if not _URL.fullmatch(self.url):
+            raise ValueError(
+                f"front door's URL: {self.url!r} is not of the form http://HOST or https://HOST, "
+                "with a port where it is another than 80 or 443, and nothing behind it"
+            )
+        if not _HOST_AND_PORT.fullmatch(self.grpc):
+            raise ValueError(f"front door's gRPC: {self.grpc!r} is not of the form HOST:PORT")
+        if self.domain is not None and not re.fullmatch(HOST, self.domain):
+            raise ValueError(
+                f"front door's domain: {self.domain!r} is not a domain in lower-case letters, such "
+                "as models.example.com"
+            )
 
 
 @dataclass(frozen=True)
@@ -32,6 +71,8 @@ class Settings:
     """Whether pools may be of mode DRA: then its kinds are read, which takes their permissions."""
     others: Coexistence = field(default_factory=Coexistence)
     """Who else acts on pods here."""
+    front_door: FrontDoor | None = None
+    """Through which services are reached; None: each has its own address inside the cluster only."""
     usage_half_life: float = HALF_LIFE_S
     """After which what a tenant held counts half."""
     concurrency: int = 16

@@ -3,7 +3,7 @@
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from conch.api.base import Duration, KubeModel, Quantity, parse_duration, parse_quantity
+from conch.api.base import Bytes, Duration, KubeModel, Quantity, parse_duration, parse_quantity
 
 
 @pytest.mark.parametrize(
@@ -51,6 +51,20 @@ def test_a_bad_quantity_is_refused_with_examples(text: str) -> None:
 def test_fields_take_no_quantity_below_zero_or_beyond_reason(text: str) -> None:
     with pytest.raises(ValidationError, match="is below zero or too long"):
         TypeAdapter(Quantity).validate_python(text)
+
+
+@pytest.mark.parametrize("text", ["1", "64Mi", "1.5Gi", "100M", "2k", "999999999Gi"])
+def test_bytes(text: str) -> None:
+    assert TypeAdapter(Bytes).validate_python(text) == text
+    assert 1 <= parse_quantity(text) < 2**63
+
+
+@pytest.mark.parametrize(
+    "text", ["", "0", "0.5", "-1", "500m", "64MB", "64 Mi", "1e6", "64Mi\n", "1" * 10, "1Ti"]
+)
+def test_what_is_no_number_of_bytes_is_refused_with_examples(text: str) -> None:
+    with pytest.raises(ValidationError, match="must be a number of bytes, such as 512Ki, 64Mi"):
+        TypeAdapter(Bytes).validate_python(text)
 
 
 def test_fields_keep_what_the_user_wrote() -> None:
