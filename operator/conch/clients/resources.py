@@ -29,6 +29,7 @@ _BUILT_IN = (
     ResourceKind("Service", "services"),
     ResourceKind("ServiceAccount", "serviceaccounts"),
     ResourceKind("ConfigMap", "configmaps"),
+    ResourceKind("Secret", "secrets"),
     ResourceKind("Event", "events"),
     ResourceKind("PersistentVolume", "persistentvolumes", namespaced=False),
     ResourceKind("PersistentVolumeClaim", "persistentvolumeclaims"),
