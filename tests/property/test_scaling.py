@@ -68,6 +68,7 @@ def loads(numbers: st.SearchStrategy[float]) -> st.SearchStrategy[ServiceLoad]:
         instances=st.integers(1, 4),
         declared=declared,
         may_sleep=st.booleans(),
+        standby=st.integers(0, 4),
     )
 
 
@@ -90,6 +91,8 @@ def test_bounds_and_room_are_kept_whatever_floats_come(
         assert decision.replicas <= decision.wished <= load.maximum
         assert sum(decision.by_pool.values()) == decision.replicas
         assert all(decision.by_pool[p.pool] <= p.held + p.room for p in load.pools)
+        if load.fixed is None and decision.wished:
+            assert decision.wished > load.standby
         assert decision.message
 
 

@@ -195,6 +195,8 @@ def _bounds(a: Account) -> Iterator[str]:
     fixed = "" if bounds["fixed"] is None else f"; spec.replicas asks for {bounds['fixed']}"
     writer = f", {a['writer']}" if fixed and a.get("writer") else ""
     yield f"Bounds: {bounds['minimum']} to {bounds['maximum']}{fixed}{writer}."
+    if a.get("standby") and not fixed:
+        yield f"Beyond what the load asks for, {a['standby']} stand by while the service has any."
     if a.get("floor"):
         yield f"The lower one is that of the {_without_article(a['floor'])}."
 

@@ -86,6 +86,7 @@ def wishes_of(scaling: Scaling, objective: Objective) -> ServiceLoad:
         pools=(),
         minimum=scaling.min_replicas,
         maximum=scaling.most,
+        standby=scaling.standby,
         window=scaling.seconds("window"),
         scale_down_window=parse_duration(scaling.scale_down_window)
         if scaling.scale_down_window

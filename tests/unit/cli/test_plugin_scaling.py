@@ -46,6 +46,12 @@ def test_it_names_writer_and_schedule() -> None:
     assert "The lower one is that of the schedule x: 2." in text
 
 
+def test_it_says_what_stands_by() -> None:
+    assert "Beyond what the load asks for, 2 stand by while the service has any." in told(standby=2)
+    assert "stand by" not in told()
+    assert "stand by" not in told(standby=2, fixed=3)
+
+
 def test_it_says_what_holds_less_back() -> None:
     values = fresh()
     values["figures"] = {"window_left_s": 120.0, "cooldown_left_s": 30.0}

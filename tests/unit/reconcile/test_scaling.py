@@ -61,10 +61,10 @@ def test_room_is_what_the_books_leave() -> None:
 
 
 def test_bounds_and_windows_are_the_specs() -> None:
-    scaling = {"minReplicas": 2, "maxReplicas": 6, "window": "30s"}
+    scaling = {"minReplicas": 2, "maxReplicas": 6, "window": "30s", "standby": 1}
     found = facts(scaling=scaling, replicas=3, objective={"p99": "50ms"})
     told = load(found)
-    assert (told.minimum, told.maximum, told.fixed) == (2, 6, 3)
+    assert (told.minimum, told.maximum, told.fixed, told.standby) == (2, 6, 3, 1)
     assert (told.window, told.scale_down_window, told.objective) == (30.0, None, 0.05)
 
 

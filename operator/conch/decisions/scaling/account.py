@@ -92,6 +92,7 @@ def account(of: Decided, age: float) -> dict[str, Any]:
         "message": decision.message,
         "figures": figures(of),
         "bounds": {"minimum": load.minimum, "maximum": load.maximum, "fixed": load.fixed},
+        "standby": load.standby,
         "floor": load.floor_reason,
         "writer": load.fixed_by,
         "objectiveSeconds": load.objective,

@@ -50,7 +50,7 @@ HELD = 0.5
 
 @dataclass(frozen=True, slots=True)
 class _Need:
-    """Replicas that the load asks for, whatever the bounds and the pools say."""
+    """Replicas that the load asks for, and those that stand by, whatever bounds and pools say."""
 
     replicas: int
     demand: Demand = field(default_factory=Demand)
@@ -78,7 +78,7 @@ def decide(load: ServiceLoad, state: ScalingState, now: float) -> ScalingDecisio
 
 
 def _fixed(load: ServiceLoad, state: ScalingState, fixed: int) -> ScalingDecision:
-    wished = load.bounded(fixed) if fixed > 0 else 0
+    wished = load.within(fixed) if fixed > 0 else 0
     replicas = min(wished, load.within_reach)
     reason = Reason.LIMITED_BY_CAPACITY if replicas < wished else Reason.FIXED_REPLICAS
     return ScalingDecision(
@@ -97,13 +97,18 @@ def _need(load: ServiceLoad, state: ScalingState, measured: Measured, now: float
     known = rates(load, state)
     if known:
         capacity = _capacity(load, state, asked, known, now)
-        need = _Need(replicas_for(capacity, load.pools, known), asked, known, capacity)
+        counted = replicas_for(capacity, load.pools, known)
+        need = _Need(_with_standby(load, counted), asked, known, capacity)
     else:
-        need = _Need(_by_use(load, measured), asked)
+        need = _unknown(load, state, measured, now)
     if need.replicas <= load.held and _too_few(load, state, measured, now, known=bool(known)):
         # The reactive floor: no profile yet, or one that promises too much.
         return replace(need, replicas=load.held + 1, reactive=True)
     return need
+
+
+def _with_standby(load: ServiceLoad, counted: int) -> int:
+    return counted + load.standby if counted > 0 else 0
 
 
 def _capacity(
@@ -121,6 +126,14 @@ def _capacity(
         variation=min(max(state.margin.dispersion, UNEVEN[0]), UNEVEN[1]),
     )
     return max(now, later / load.target_utilization, prompt)
+
+
+def _unknown(load: ServiceLoad, state: ScalingState, measured: Measured, now: float) -> _Need:
+    """Return what is in use, before a profile is known; who stands by for it comes one by one."""
+    counted = _with_standby(load, _by_use(load, measured))
+    if counted > load.held and _due(load, state, now):
+        return _Need(load.held + 1, state.asked, reactive=True)
+    return _Need(min(counted, load.held), state.asked)
 
 
 def _by_use(load: ServiceLoad, measured: Measured) -> int:
@@ -197,7 +210,8 @@ def _step(load: ServiceLoad, state: ScalingState, now: float) -> int:
     apart = min(STEP_APART, state.margin.share) * (load.scale_down_window or LONGEST_DOWN)
     if pace.lowered_at is not None and 0.0 <= now - pace.lowered_at < apart:
         return there
-    return there - max(1, int(STEP_DOWN * there))
+    lower = there - max(1, int(STEP_DOWN * there))
+    return lower if lower > load.standby else 0  # who stands by does so for one that works
 
 
 def _decision(
@@ -206,7 +220,7 @@ def _decision(
     wish = max(need.replicas, _kept(load, state, seen, now))
     wish = load.bounded(max(wish, _step(load, state, now)))
     if wish == 0 < load.held and not may_sleep(state.gaps, now, _load_seconds(load)):
-        wish = 1
+        wish = load.bounded(1)
     replicas = min(wish, load.within_reach)
     reason = _reason(load, state, need, seen, now=now, limited=replicas < wish)
     facts = explain.Facts(
@@ -214,6 +228,7 @@ def _decision(
         replicas=replicas,
         wished=max(wish, need.replicas),
         maximum=load.maximum,
+        standby=load.standby,
         demand=need.demand.total,
         rates=need.rates,
         margin=state.margin.share,

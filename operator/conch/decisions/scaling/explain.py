@@ -22,6 +22,7 @@ class Facts:
     replicas: int
     wished: int
     maximum: int
+    standby: int
     demand: float
     rates: Rates
     margin: float
@@ -37,6 +38,7 @@ def say(before: Said, facts: Facts) -> Said:
         facts.replicas,
         facts.wished,
         facts.maximum,
+        facts.standby,
         facts.missing,
         facts.fault,
         tuple(facts.rates),
@@ -93,12 +95,14 @@ def _absence(f: Facts) -> str:
 
 def _numbers(f: Facts) -> str:
     if not f.rates:
-        return (
-            f"{f.demand:.3g} items/s asked; what a replica serves is not known yet: "
-            f"{_count(f.wished)} wanted"
-        )
+        return f"{f.demand:.3g} items/s asked; what a replica serves is not known yet: {_wanted(f)}"
     each = ", ".join(f"{rate:.3g} on {name}" for name, rate in sorted(f.rates.items()))
     return (
         f"{f.demand:.3g} items/s asked; one replica serves {each} within the objective, "
-        f"and {f.margin:.0%} more are kept ready: {_count(f.wished)} wanted"
+        f"and {f.margin:.0%} more are kept ready: {_wanted(f)}"
     )
+
+
+def _wanted(f: Facts) -> str:
+    standby = f", {f.standby} of them as standby" if f.standby and f.wished else ""
+    return f"{_count(f.wished)} wanted{standby}"

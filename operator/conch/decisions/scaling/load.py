@@ -70,6 +70,8 @@ class ServiceLoad:
     """Requests that whoever holds them has for a service without replicas."""
     allowed_late: float = 1e-3
     """Share of the requests that may be late (spec.scaling.aggressiveness)."""
+    standby: int = 0
+    """Replicas beyond what the load asks for, of a service that has any."""
     kept: int | None = None
     """spec.scaling.paused: exactly this many, whatever the load."""
     floor_reason: str | None = None
@@ -94,10 +96,15 @@ class ServiceLoad:
         """Replicas that can be had now."""
         return self.held + sum([max(0, p.room) for p in self.pools])
 
-    def bounded(self, replicas: int) -> int:
-        """Return the number of replicas nearest to ``replicas`` within the bounds."""
+    def within(self, replicas: int) -> int:
+        """Return the number of replicas nearest to ``replicas`` within the spec's bounds."""
         least = self.minimum if self.may_sleep else max(1, self.minimum)
         return min(max(replicas, least), max(least, self.maximum))
+
+    def bounded(self, replicas: int) -> int:
+        """Return the same, where one replica at least works beside those that stand by."""
+        found = self.within(replicas)
+        return self.within(max(found, 1 + self.standby)) if found > 0 else found
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,7 +78,8 @@ def _told(load: ServiceLoad, decision: ScalingDecision) -> ScalingDecision:
         parts.append(load.fixed_by)
     if load.floor_reason is not None and decision.wished == load.minimum:
         parts.append(load.floor_reason)
-    if load.minimum == 0 and load.fixed is None and not load.may_sleep and decision.wished == 1:
+    awake = load.minimum == 0 and load.fixed is None and not load.may_sleep
+    if awake and decision.wished == load.bounded(0):
         parts.append(_AWAKE)
     return decision if len(parts) == 1 else replace(decision, message="; ".join(parts))
 

@@ -119,6 +119,58 @@ def test_one_replica_stays_unless_something_holds_requests() -> None:
     assert sleeper.held == 0
 
 
+def test_standby_comes_on_top_of_what_the_load_asks_for() -> None:
+    plain, safe = story(), story(standby=2)
+    for tale in (plain, safe):
+        tale.run(20, 3600)
+    assert safe.held == plain.held + 2
+    assert safe.last.message.endswith(f"{safe.held} replicas wanted, 2 of them as standby")
+    assert "standby" not in plain.last.message
+
+
+def test_standby_keeps_to_the_maximum() -> None:
+    tale = story(standby=2, maximum=3)
+    tale.run(20, 600)
+    assert tale.held == 3
+    assert tale.last.reason is Reason.AT_MAXIMUM
+
+
+def test_standby_counts_from_one_replica_without_load_and_without_metrics() -> None:
+    tale = story(ready=0, standby=1)
+    assert tale.run(0, 5, blind=True) == [2]
+    assert set(tale.run(0, 1200)) == {2}
+
+
+def test_the_least_replicas_stand_by_too() -> None:
+    tale = story(ready=4, minimum=4, standby=1)
+    assert set(tale.run(1, 600)) == {4}
+
+
+def test_of_an_unknown_model_standby_is_what_is_not_in_use() -> None:
+    tale = story(ready=3, profiles=False, standby=1)
+    tale.run(5, 600)
+    assert tale.held == 2
+
+
+def test_signs_of_too_few_bring_one_more_and_not_standby_again() -> None:
+    tale = story(ready=3, profiles=False, standby=1)
+    told = tale.run(40, 20)
+    assert max(told) == 4, "the sign is answered by one, within a load time"
+
+
+def test_nothing_stands_by_for_a_service_that_sleeps() -> None:
+    tale = story(ready=2, minimum=0, may_sleep=True, standby=1, load_seconds=1.0)
+    told = tale.run(0.0, 3600)
+    assert told[-1] == 0
+    assert 1 not in told
+    tale.load = replace(tale.load, held_back=1.0)
+    assert tale.run(0.0, 5, blind=True) == [2]
+
+
+def test_spec_replicas_is_exact_whatever_stands_by() -> None:
+    assert story(fixed=1, standby=2).run(0, 5) == [1]
+
+
 def test_steady_load_settles_and_stays() -> None:
     tale = story()
     tale.run(20, 3600)
