@@ -72,3 +72,12 @@ def test_the_last_replica_goes_and_comes_back_for_who_is_held() -> None:
     assert tale.run(0.0, 5, blind=True) == [1]
     tale.load = replace(tale.load, held_back=0.0)
     assert set(tale.run(0.0, L, blind=True)) == {1}
+
+
+def test_who_stands_by_goes_with_the_last_replica_that_works() -> None:
+    tale = story(ready=2, minimum=0, may_sleep=True, standby=1, load_seconds=L)
+    tale.load = replace(tale.load, scale_down_window=2 * L)
+    tale.run(5.0, 600)
+    assert set(tale.run(0.0, PRICE - 30.0)) == {2}
+    told = tale.run(0.0, 400)
+    assert set(told) == {2, 0}
