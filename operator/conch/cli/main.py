@@ -11,6 +11,7 @@ from conch import __version__
 from conch.cli.cache import cache_command
 from conch.cli.digest import digest_command
 from conch.cli.fetch import fetch_command
+from conch.cli.front_door import front_door_command
 
 if TYPE_CHECKING:  # `conch fetch` starts without it
     from conch.reconcile.settings import FrontDoor
@@ -23,6 +24,7 @@ app = typer.Typer(
 )
 app.command("digest")(digest_command)
 app.command("cache")(cache_command)
+app.command("front-door")(front_door_command)
 
 T = TypeVar("T")
 

@@ -4,9 +4,10 @@ Tests use a real API server instead of a fake.
 """
 
 import asyncio
+import json
 import os
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -27,6 +28,10 @@ REQUEST_TIMEOUT_S = 5.0
 LIST_TIMEOUT_S = 30.0
 PAGE = 200
 LIST_TRIES = 3
+WATCH_S = 300
+"""Seconds after which a watch is begun anew."""
+LONGEST_LINE = 1 << 22
+"""Bytes of an object in a watch: more than etcd takes of one."""
 GONE = 410
 """The status of a page that the API server can't give any more."""
 CONFLICT = 409
@@ -38,6 +43,8 @@ MERGE_PATCH = "application/merge-patch+json"
 STRATEGIC_PATCH = "application/strategic-merge-patch+json"
 
 Object = dict[str, Any]
+Objects = list[Object]
+"""A name of its own: in the class below, ``list`` is a method."""
 
 
 class ClusterError(Exception):
@@ -108,6 +115,21 @@ class Cluster:
         Pages that expire before all are read are read again from the first one. Of each object
         only what ``kept`` returns is held, so that a long list takes little memory.
         """
+        items, _ = await self.list_at(
+            kind, selector=selector, fields=fields, namespace=namespace, kept=kept
+        )
+        return items
+
+    async def list_at(
+        self,
+        kind: str,
+        *,
+        selector: str | None = None,
+        fields: str | None = None,
+        namespace: str | None = None,
+        kept: Callable[[Object], Object] = lambda body: body,
+    ) -> tuple[Objects, str]:
+        """Return what ``list`` does, and the resourceVersion from which a watch goes on."""
         known = RESOURCES[kind]
         items: list[Object] = []
         token: str | None = None
@@ -136,7 +158,45 @@ class Cluster:
             items += [kept({**head, **item}) for item in page["items"]]
             token = page["metadata"].get("continue")
             if not token:
-                return items
+                return items, str(page["metadata"].get("resourceVersion", ""))
+
+    async def watch(
+        self,
+        kind: str,
+        *,
+        since: str,
+        selector: str | None = None,
+        fields: str | None = None,
+        namespace: str | None = None,
+        seconds: int = WATCH_S,
+    ) -> AsyncIterator[tuple[str, Object]]:
+        """Yield what happens to objects of a kind after ``since``: the event's type and the object.
+
+        Types are ADDED, MODIFIED, DELETED and BOOKMARK. Ends after ``seconds``, or when the API
+        server ends it. A version that is no longer known is a ClusterError of status 410.
+        """
+        self.requests["watch"] += 1
+        timeout = aiohttp.ClientTimeout(total=seconds + 30.0, sock_connect=REQUEST_TIMEOUT_S)
+        try:
+            answer = await self._dynamic.get(
+                self._resources[kind],
+                namespace=namespace,
+                label_selector=selector,
+                field_selector=fields,
+                resource_version=since,
+                timeout_seconds=seconds,
+                watch="true",
+                query_params=[("allowWatchBookmarks", "true")],
+                serialize=False,
+                _request_timeout=timeout,
+            )
+            async with answer:
+                async for line in answer.content:
+                    yield _event(json.loads(line), RESOURCES[kind].api_version, kind)
+        except ApiException as error:
+            raise ClusterError(_sentence(error), error.status or 0) from error
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            raise ClusterError(f"the watch of {kind} ended: {error!r}", 0) from error
 
     async def get(self, kind: str, name: str, namespace: str | None = None) -> Object | None:
         """Return one object, or None when there is none of that name."""
@@ -294,6 +354,14 @@ class Cluster:
         await self._api.close()
 
 
+def _event(event: Object, api_version: str, kind: str) -> tuple[str, Object]:
+    """Return the type and the object of a line of a watch. Raises ClusterError where it is an error."""
+    body: Object = event["object"]
+    if event["type"] == "ERROR":
+        raise ClusterError(str(body.get("message")), int(body.get("code") or 0))
+    return str(event["type"]), {"apiVersion": api_version, "kind": kind, **body}
+
+
 def _unsent(request: Awaitable[Any]) -> None:
     if isinstance(request, Coroutine):
         request.close()
@@ -317,7 +385,11 @@ async def connect(kubeconfig: str | None = None, context: str | None = None) -> 
     configuration = client.Configuration()
     configuration.retries = 1
     # aiohttp would look for a proxy and for ~/.netrc anew with each request, on another thread.
-    configuration.client_session_kwargs = {"request_class": FencedRequest, "trust_env": False}
+    configuration.client_session_kwargs = {
+        "request_class": FencedRequest,
+        "trust_env": False,
+        "read_bufsize": LONGEST_LINE,
+    }
     if kubeconfig is None and "KUBERNETES_SERVICE_HOST" in os.environ:
         config.load_incluster_config(client_configuration=configuration)
     else:

@@ -1,0 +1,243 @@
+"""HAProxy's configuration: the whole file, from routes and settings. Pure.
+
+HAProxy 2.6, configuration.txt. What may change without a reload (addresses, states, keys, hosts,
+limits) stands in maps and in places of servers; the rest is the shape.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from conch.api.names import PORT_GRPC, PORT_HTTP
+from conch.frontdoor import refusals
+from conch.frontdoor.commands import backend, server
+from conch.frontdoor.public import public
+from conch.frontdoor.routes import Route
+from conch.frontdoor.setup import Setup
+from conch.frontdoor.slots import Slot, Slots, State
+
+MOST_PER_REPLICA = 256
+"""Requests of one kind that a replica of the front door has under way at a pod; more wait here."""
+CHECK_S = 2.0
+"""Seconds between two looks whether a pod is still the service's."""
+REPLAY = "conn-failure empty-response"
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """All of a service that a change of takes a reload."""
+
+    timeout: float
+    max_waiting: int
+    max_wait: float
+    replay: bool
+    slow_start: float
+    proven: bool
+    places: int
+
+
+def shape_of(route: Route, slots: Slots) -> Shape:
+    """Return the shape of a service with so many places."""
+    rules = route.rules
+    return Shape(
+        timeout=rules.timeout,
+        max_waiting=rules.max_waiting,
+        max_wait=rules.max_wait,
+        replay=rules.replay,
+        slow_start=rules.slow_start,
+        proven=route.proven,
+        places=len(slots),
+    )
+
+
+def configuration(
+    setup: Setup,
+    services: Iterable[tuple[Route, Slots]],
+    *,
+    mark: str,
+) -> str:
+    """Return the text of haproxy.cfg; ``mark`` is a word by which a running worker is known."""
+    lines = [*_global(setup, mark), *_defaults(setup), *public(setup), *_held(setup)]
+    lines += _pages(setup)
+    for route, slots in services:
+        lines += _backends(route, slots, setup)
+    return "\n".join(lines) + "\n"
+
+
+def beginning(setup: Setup) -> str:
+    """Return the text of haproxy.cfg before anything is known: nothing is ready, all is refused."""
+    closed = _section(
+        "frontend public",
+        [
+            f"bind {setup.address}:{setup.http_port}",
+            "acl grpc req.hdr(content-type) -m beg application/grpc",
+            *refusals.rules(refusals.NOT_YET, "{ always_true }"),
+            *refusals.typed(),
+        ],
+    )
+    health = _section(
+        "frontend health",
+        [f"bind {setup.address}:{setup.health_port}", "http-request return status 503"],
+    )
+    return "\n".join([*_global(setup, "beginning"), *_defaults(setup), *closed, *health]) + "\n"
+
+
+def _section(title: str, lines: Iterable[str]) -> list[str]:
+    return [title, *(f"  {line}" for line in lines), ""]
+
+
+def _global(setup: Setup, mark: str) -> list[str]:
+    return _section(
+        "global",
+        [
+            f"log {setup.log_socket} len 4096 format raw local0 info",
+            f"stats socket {setup.stats_socket} mode 660 level admin expose-fd listeners",
+            f"setenv CONCH_MARK {mark}",
+            f"nbthread {setup.threads}",
+            f"maxconn {setup.max_connections}",
+            # Where the node allows fewer open files than that, fewer connections are better than none.
+            "no strict-limits",
+            f"hard-stop-after {setup.longest_stream:.0f}s",
+            f"close-spread-time {setup.close_spread:.0f}s",
+            f"lua-load {setup.hold_script}",
+            # A key's limits are its own, whichever thread: idle connections serve all threads.
+            "tune.idle-pool.shared on",
+            # Windows of large tensors over HTTP/2.
+            "tune.h2.initial-window-size 1048576",
+            "tune.h2.max-concurrent-streams 256",
+            "ssl-default-bind-options ssl-min-ver TLSv1.2",
+        ],
+    )
+
+
+def _defaults(setup: Setup) -> list[str]:
+    return _section(
+        "defaults",
+        [
+            "mode http",
+            "log global",
+            "option http-keep-alive",
+            # What is idle when a worker is replaced is told with its next answer, not cut off.
+            "option idle-close-on-response",
+            "option dontlognull",
+            "option splice-auto",
+            "timeout connect 1s",
+            "timeout client 60s",
+            "timeout server 60s",
+            # A head that comes in drops holds a connection for so long at most.
+            f"timeout http-request {setup.head_timeout:.0f}s",
+            "timeout http-keep-alive 300s",
+            "timeout queue 60s",
+            "timeout tunnel 1h",
+            "retries 3",
+            # To another replica at once; the last one is where requests wait.
+            "option redispatch 1",
+            "retry-on conn-failure",
+            *refusals.own_errors(),
+        ],
+    )
+
+
+def _held(setup: Setup) -> list[str]:
+    """Return where requests wait that no replica can take."""
+    return _section(
+        "frontend held",
+        [
+            f"bind {setup.held_socket} mode 600",
+            "no log",
+            "timeout client 24h",
+            "acl grpc req.hdr(content-type) -m beg application/grpc",
+            "http-request track-sc2 req.fhdr(conch-backend) table waiting",
+            "http-request set-var(txn.most) req.fhdr(conch-most)",
+            "http-request set-var(txn.left) sc2_conn_cur,sub(txn.most)",
+            *refusals.rules(refusals.TOO_MANY_WAIT, "{ var(txn.left) -m int gt 0 }"),
+            "http-request lua.hold",
+            *refusals.rules(refusals.WAITED, "{ var(txn.late) -m found }"),
+            *refusals.typed(),
+            "use_backend %[req.fhdr(conch-backend)]",
+        ],
+    ) + _section(
+        "backend waiting", ["stick-table type string len 200 size 20k expire 60s store conn_cur"]
+    )
+
+
+def _pages(setup: Setup) -> list[str]:
+    return _section(
+        "backend pages",
+        [
+            "acl grpc req.hdr(content-type) -m beg application/grpc",
+            "http-request set-path /pages%[path]",
+            "http-request set-header conch-tenant %[var(txn.tenant)]",
+            "http-request set-header conch-service %[var(txn.service)]",
+            "timeout server 10s",
+            f"server agent 127.0.0.1:{setup.agent_port}",
+        ],
+    )
+
+
+def _backends(route: Route, slots: Slots, setup: Setup) -> Iterator[str]:
+    yield from _section(f"backend {backend(route.key, 'http')}", _http(route, slots, setup))
+    yield from _section(f"backend {backend(route.key, 'grpc')}", _grpc(route, slots, setup))
+
+
+def _common(route: Route, protocol: str) -> Iterator[str]:
+    rules = route.rules
+    name = backend(route.key, protocol)
+    yield "balance leastconn"
+    yield f"timeout server {_ms(rules.timeout)}"
+    yield f"timeout queue {_ms(rules.max_wait)}"
+    yield "acl grpc always_true" if protocol == "grpc" else "acl grpc always_false"
+    yield f"http-request set-header conch-backend {name}"
+    yield f"http-request set-header conch-wait {rules.max_wait:.0f}"
+    yield f"http-request set-header conch-most {rules.max_waiting}"
+    full = f"{{ queue({name}) ge {max(1, rules.max_waiting)} }}"
+    yield from refusals.rules(refusals.TOO_MANY_WAIT, full)
+    if rules.replay:
+        yield f"retry-on {REPLAY}"
+        yield "option http-buffer-request"
+        yield "http-request disable-l7-retry if { req.body -m sub sequence_id }"
+
+
+def _http(route: Route, slots: Slots, setup: Setup) -> Iterator[str]:
+    rules = route.rules
+    yield from _common(route, "http")
+    yield "option httpchk"
+    yield "http-check send meth GET uri /v2"
+    yield f"http-check expect rstring {_identity(route)}"
+    yield (
+        f"default-server check inter {_ms(CHECK_S)} fastinter 500ms downinter 500ms fall 2 rise 1 "
+        # One connection that can't be opened is enough; the next look finds it back.
+        "observe layer4 error-limit 1 on-error mark-down "
+        f"maxconn {MOST_PER_REPLICA} slowstart {_ms(rules.slow_start)}"
+    )
+    for index, slot in enumerate(slots):
+        yield f"server {server(index)} {_address(slot, PORT_HTTP)}{_state(slot)}"
+    yield f"server held {setup.held_socket} backup no-check maxconn 0 slowstart 0"
+
+
+def _grpc(route: Route, slots: Slots, setup: Setup) -> Iterator[str]:
+    yield from _common(route, "grpc")
+    yield f"default-server proto h2 maxconn {MOST_PER_REPLICA}"
+    for index, slot in enumerate(slots):
+        tracked = f"{backend(route.key, 'http')}/{server(index)}"
+        yield f"server {server(index)} {_address(slot, PORT_GRPC)} track {tracked}"
+    yield f"server held {setup.held_socket} backup maxconn 0"
+
+
+def _identity(route: Route) -> str:
+    """Return what a pod says of itself; one that was begun without a name can say less."""
+    name = f"{route.key.namespace}/{route.key.name}".replace(".", r"\\.")
+    names = name if route.proven else f"({name}|triton)"
+    return f'\'"name":"{names}"\''
+
+
+def _address(slot: Slot, port: int) -> str:
+    return f"{slot.address or '0.0.0.0'}:{port}"  # noqa: S104  # nowhere, until a pod has the place
+
+
+def _state(slot: Slot) -> str:
+    # The configuration knows no drained servers: one that drains gets nothing new until it is told.
+    return "" if slot.state is State.READY else " disabled"
+
+
+def _ms(seconds: float) -> str:
+    return f"{round(seconds * 1000)}ms"

@@ -1,0 +1,162 @@
+"""From the cluster's objects to routes: who may ask which service, and which pods answer. Pure."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from conch.api.base import parse_duration, parse_quantity
+from conch.api.endpoint import Access, Endpoint, RequestLimits
+from conch.api.names import LABEL_REVISION, LABEL_SERVING, SERVING, TRITON_CONTAINER
+from conch.decisions.fleet import ServiceKey
+
+Object = Mapping[str, Any]
+_LOADS, _IS = "--load-model=", "--id="
+ANYBODY = "*"
+"""In spec.endpoint.tenants: whoever has a key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """One pod of a service, as traffic sees it."""
+
+    uid: str
+    name: str
+    address: str
+    """Its IP address; empty before it has one."""
+    takes: bool
+    """Whether new requests may go to it: it is ready, has the traffic label, and is of the revision
+    that the Service selects."""
+    leaves: bool
+    """Whether it has lost its traffic or is being deleted: what is under way there is waited for."""
+    model: str | None
+    """Triton's name of the model that it loads."""
+    proves: bool
+    """Whether its Triton says which service it serves."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What spec.endpoint says, in seconds and bytes."""
+
+    open: bool = False
+    timeout: float = 60.0
+    max_body: int = 64 << 20
+    max_waiting: int = 1000
+    max_wait: float = 120.0
+    replay: bool = False
+    slow_start: float = 10.0
+    limits: RequestLimits = field(default_factory=RequestLimits)
+    """What each tenant may ask."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A service behind the front door."""
+
+    key: ServiceKey
+    tenant: str
+    """Whose it is."""
+    callers: tuple[str, ...]
+    """Further tenants that may ask it; ``*`` is all."""
+    host: str | None
+    """Its own name in the installation's domain, in lower case."""
+    hosts: tuple[str, ...]
+    """Further names that it asks for, in lower case."""
+    rules: Rules
+    replicas: tuple[Replica, ...] = ()
+
+    @property
+    def model(self) -> str | None:
+        """Triton's name of the model that answers now, as far as that is known."""
+        named = [r for r in self.replicas if r.model is not None]
+        taking = [r for r in named if r.takes]
+        return (taking or named)[0].model if named else None
+
+    @property
+    def proven(self) -> bool:
+        """Whether every pod that may answer says whose it is."""
+        return all(r.proves for r in self.replicas)
+
+
+def rules_of(endpoint: Endpoint) -> Rules:
+    """Return what a service's endpoint asks for."""
+    return Rules(
+        open=endpoint.access is Access.OPEN,
+        timeout=parse_duration(endpoint.timeout),
+        max_body=int(parse_quantity(endpoint.max_body)),
+        max_waiting=endpoint.max_waiting,
+        max_wait=parse_duration(endpoint.max_wait),
+        replay=endpoint.replay,
+        slow_start=parse_duration(endpoint.slow_start),
+        limits=endpoint.limits,
+    )
+
+
+def route_of(
+    key: ServiceKey,
+    endpoint: Endpoint,
+    *,
+    tenant: str,
+    domain: str | None,
+    revision: str | None,
+    pods: Iterable[Object],
+) -> Route:
+    """Return the route of a service.
+
+    ``domain``: that of the installation's hosts, None where it has none. ``revision``: the one that
+    the Service selects, None while there is no Service. ``pods``: all pods of the service.
+    """
+    replicas = (replica_of(p, revision) for p in pods)
+    return Route(
+        key=key,
+        tenant=tenant,
+        callers=tuple(endpoint.tenants),
+        host=f"{key.name}.{key.namespace}.{domain}".lower() if domain else None,
+        hosts=tuple(h.lower() for h in endpoint.hosts),
+        rules=rules_of(endpoint),
+        replicas=tuple(sorted(replicas, key=lambda r: r.name)),
+    )
+
+
+def replica_of(pod: Object, revision: str | None) -> Replica:
+    """Return a pod as traffic sees it, where the Service selects that revision."""
+    meta, status = pod["metadata"], pod.get("status") or {}
+    labels = meta.get("labels") or {}
+    deleted = "deletionTimestamp" in meta
+    serving = labels.get(LABEL_SERVING) == SERVING and not deleted
+    selected = revision is not None and labels.get(LABEL_REVISION) == revision
+    args = _triton_args(pod)
+    address = str(status.get("podIP") or "")
+    return Replica(
+        uid=meta["uid"],
+        name=meta["name"],
+        address=address,
+        takes=bool(address) and serving and selected and _ready(status),
+        leaves=not serving,
+        model=next((a.removeprefix(_LOADS) for a in args if a.startswith(_LOADS)), None),
+        proves=any(a.startswith(_IS) for a in args),
+    )
+
+
+def _ready(status: Object) -> bool:
+    conditions: Sequence[Object] = status.get("conditions") or ()
+    return any(c.get("type") == "Ready" and c.get("status") == "True" for c in conditions)
+
+
+def _triton_args(pod: Object) -> list[str]:
+    containers: Sequence[Object] = pod.get("spec", {}).get("containers") or ()
+    found = next((c for c in containers if c.get("name") == TRITON_CONTAINER), {})
+    return [str(a) for a in found.get("args") or ()]
+
+
+def hosts_of(routes: Iterable[Route], created: Mapping[ServiceKey, str]) -> dict[str, ServiceKey]:
+    """Return whose each host is: one that is a service's own can't be had by others.
+
+    Else it belongs to the oldest that names it, then to the first by name. ``created``: ISO 8601.
+    """
+    known = sorted(routes, key=lambda r: (created.get(r.key, ""), r.key))
+    found = {r.host: r.key for r in known if r.host is not None}
+    for route in known:
+        for host in route.hosts:
+            found.setdefault(host, route.key)
+    return found
