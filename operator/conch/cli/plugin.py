@@ -11,8 +11,10 @@ from conch import __version__
 from conch.api.names import ANNOTATION_PAUSED
 from conch.cli import plugin_view as view
 from conch.cli.digest import digest_command
+from conch.cli.plugin_ask import ask_command
 from conch.cli.plugin_detach import ANNOTATION_DETACHED, Change, Detaching, annotate
 from conch.cli.plugin_explain import Explanation, explain, is_paused
+from conch.cli.plugin_key_commands import key_app
 from conch.cli.plugin_read import events_of, read
 from conch.cli.plugin_scaling import account_of
 from conch.cli.plugin_simulate import simulate_command
@@ -43,6 +45,8 @@ app = typer.Typer(
 )
 app.command("digest")(digest_command)
 app.command("simulate")(simulate_command)
+app.command("ask")(ask_command)
+app.add_typer(key_app, name="key")
 app.add_typer(top_app, name="top")
 
 ServiceArgument = Annotated[str, typer.Argument(help="name of a ModelService", metavar="SERVICE")]

@@ -108,11 +108,12 @@ class Owners:
 
 def owners_in(reading: Reading) -> Owners:
     """Return whose each namespace is, as the Tenants say it."""
-    claimants = [_claimant(body) for body in reading.store.all("Tenant")]
+    claimants = [claimant(body) for body in reading.store.all("Tenant")]
     return Owners(owners(claimants), frozenset(c.name for c in claimants))
 
 
-def _claimant(body: Object) -> Claimant:
+def claimant(body: Object) -> Claimant:
+    """Return a Tenant as the sharing of namespaces takes it."""
     metadata = body["metadata"]
     created = metadata.get("creationTimestamp") or ""
     return Claimant(metadata["name"], created, tuple(body["spec"]["namespaces"]))
