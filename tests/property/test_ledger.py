@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from conch.decisions.fleet import Amounts, Pool, Shape
 from conch.decisions.placement import Ledger, Wish, choose, explain, obstacle, room
 from conch.decisions.placement.board import LEVEL, Board
+from conch.decisions.placement.filters import ZONE
 from conch.decisions.placement.fragmentation import Demand, Fragmentation, States
 from tests.unit.decisions.stories import node, pool
 
@@ -20,6 +21,7 @@ T = TypeVar("T")
 TAINT = {"key": "spot", "effect": "NoSchedule"}
 TOLERATIONS: tuple[tuple[dict[str, str], ...], ...] = ((), ({"operator": "Exists"},))
 NAMES = [f"n{i}" for i in range(6)]
+ZONES = ["east", "west"]
 
 shapes = st.builds(
     lambda gpus, cpu, tolerations: Shape(Amounts(gpus, cpu, 2.0**30, 1), tolerations),
@@ -42,6 +44,8 @@ wishes = st.none() | st.builds(
     cached=st.lists(st.sampled_from([*NAMES, "gone"]), unique=True),
     load_seconds=st.sampled_from([0.0, 20.0, 200.0]),
     beside=st.dictionaries(st.sampled_from([*NAMES, "gone"]), st.integers(1, 3)),
+    apart=st.booleans(),
+    zones=st.dictionaries(st.sampled_from([*ZONES, "gone"]), st.integers(1, 3)),
 )
 
 
@@ -58,6 +62,7 @@ def pools(draw: st.DrawFn) -> Pool:
                 ready=draw(st.integers(0, 5)) > 0,
                 schedulable=draw(st.integers(0, 5)) > 0,
                 taints=(TAINT,) if draw(st.integers(0, 3)) == 0 else (),
+                labels={ZONE: draw(st.sampled_from(ZONES))} if draw(st.booleans()) else {},
             )
         )
     return pool("a", *nodes)
@@ -112,7 +117,9 @@ def scored(where: Pool, shape: Shape, ledger: Ledger, wish: Wish, workload: Work
         if obstacle(one, shape, free) is None:
             rise = stranded(free - shape.need, workload) - stranded(free, workload)
             load = 0.0 if one.name in wish.cached else wish.load_gpus(shape.need.gpus)
-            scores[one.name] = rise + load + 0.25 * wish.beside.get(one.name, 0)
+            near = (1.0 if wish.apart else 0.25) * wish.beside.get(one.name, 0)
+            zone = 0.5 * wish.zones.get(one.labels.get(ZONE, ""), 0)
+            scores[one.name] = rise + load + near + zone
     least = min(scores.values(), default=0.0)
     return {name for name, score in scores.items() if score < least + LEVEL + 1e-6}
 
@@ -167,7 +174,10 @@ def test_the_order_of_inputs_does_not_matter(
 
     other = replace(where, nodes=tuple(shuffled(where.nodes)))
     again = wish and replace(
-        wish, cached=shuffled(wish.cached), beside=dict(shuffled(wish.beside.items()))
+        wish,
+        cached=shuffled(wish.cached),
+        beside=dict(shuffled(wish.beside.items())),
+        zones=dict(shuffled(wish.zones.items())),
     )
     books, others = Ledger(workload), Ledger(dict(shuffled(workload.items())))
     for shape in wanted:

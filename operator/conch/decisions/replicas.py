@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from conch.api.names import LABEL_ZONE
 from conch.decisions import placement, rollout
 from conch.decisions.fleet import Pod, Pool, ReplicaSet, Service, Shape
 from conch.decisions.placement import Ledger, Wish
@@ -76,6 +77,8 @@ class _Pass:
     now: float
     grant: Grant | None = None
     wish: Wish = field(default_factory=Wish)
+    zones: Mapping[str, str] = field(default_factory=dict)
+    """Of nodes, where that matters."""
     admissions: list[Admission] = field(default_factory=list)
     drains: list[Pod] = field(default_factory=list)
     restores: list[Pod] = field(default_factory=list)
@@ -95,8 +98,7 @@ class _Pass:
         node = placement.choose(pool, shape, self.ledger, wish=self.wish)
         if node is not None:
             self.ledger.book(node, shape.need, pool.spec.resource_name)
-            beside = {**self.wish.beside, node: self.wish.beside.get(node, 0) + 1}
-            self.wish = replace(self.wish, beside=beside)
+            self.wish = self.wish.joined(node, self.zones.get(node))
         return node
 
 
@@ -121,8 +123,9 @@ def plan(
     revision = service.revision or service.serving_revision
     if revision is None:
         return Plan()
-    wish = replace(wish or Wish(), beside=_beside(service))
-    run = _Pass(_in_order(service), revision, pools, shapes, ledger, now, grant, wish)
+    zones = _zones(pools) if service.spec.scaling.standby else {}
+    wish = _beside(wish or Wish(), service, zones)
+    run = _Pass(_in_order(service), revision, pools, shapes, ledger, now, grant, wish, zones)
     held = _placed(run)
     targets, shortage = _targets(run, wanted, held)
     targets |= _elsewhere(run, wanted, targets)
@@ -144,10 +147,22 @@ def plan(
     return _finished(run, serving, shortage, obstacles)
 
 
-def _beside(service: Service) -> dict[str, int]:
-    """Return how many replicas of the service run on each node, and stay there."""
-    nodes = (p.node for p in service.pods if p.draining_since is None and not p.deleting)
-    return dict(Counter(node for node in nodes if node is not None))
+def _zones(pools: Sequence[Pool]) -> dict[str, str]:
+    """Return the zone of each node that is in one."""
+    nodes = (n for pool in pools for n in pool.nodes)
+    return {n.name: n.labels[LABEL_ZONE] for n in nodes if LABEL_ZONE in n.labels}
+
+
+def _beside(wish: Wish, service: Service, zones: Mapping[str, str]) -> Wish:
+    """Return the wish with the nodes and zones where replicas run and stay."""
+    stay = (p for p in service.pods if p.draining_since is None and not p.deleting)
+    nodes = Counter(p.node for p in stay if p.node is not None)
+    near: Counter[str] = Counter()
+    for node, count in nodes.items():
+        if node in zones:
+            near[zones[node]] += count
+    apart = service.spec.scaling.standby > 0
+    return replace(wish, beside=dict(nodes), zones=dict(near), apart=apart)
 
 
 def _in_order(service: Service) -> Service:

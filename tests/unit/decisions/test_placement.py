@@ -214,6 +214,30 @@ class TestWish:
         wish = Wish(cached=["n2"], load_seconds=60, beside={"n1": 2})
         assert choose(where, ONE_GPU, Ledger({gpus(3): 1.0}), wish=wish) == "n1"
 
+    def test_what_must_not_fail_together_goes_to_another_zone(self) -> None:
+        east = [node(name, labels={ZONE: "east"}) for name in ("n1", "n2")]
+        where = pool("a", *east, node("n3", labels={ZONE: "west"}), node("n4"))
+        wish = Wish(beside={"n1": 1}, apart=True, zones={"east": 1})
+        assert choose(where, ONE_GPU, Ledger(), wish=wish) == "n3"
+        both = Wish(beside={"n1": 1, "n3": 1}, apart=True, zones={"east": 1, "west": 1})
+        assert choose(where, ONE_GPU, Ledger(), wish=both) == "n4"
+        # Another node of a zone that has one already is better than a third on the same.
+        full = pool("a", *east)
+        assert choose(full, ONE_GPU, Ledger(), wish=wish) == "n2"
+
+    def test_to_be_apart_is_worth_a_gpu_that_nobody_can_use(self) -> None:
+        """On n2 a GPU of two would strand one for replicas that need two."""
+        where = pool("a", node("n1", gpus=4, used=1), node("n2", gpus=2))
+        popular = {gpus(2): 1.0}
+        near, apart = Wish(beside={"n1": 1}), Wish(beside={"n1": 1}, apart=True)
+        assert choose(where, ONE_GPU, Ledger(popular), wish=near) == "n1"
+        assert choose(where, ONE_GPU, Ledger(popular), wish=apart) == "n2"
+
+    def test_who_joins_counts_for_the_next(self) -> None:
+        wish = Wish(apart=True).joined("n1", "east").joined("n2", "east").joined("n3", None)
+        assert wish.beside == {"n1": 1, "n2": 1, "n3": 1}
+        assert wish.zones == {"east": 2}
+
     def test_without_a_difference_the_tightest_fit_decides(self) -> None:
         where = pool("a", node("n1"), node("n2", used=2))
         assert choose(where, ONE_GPU, Ledger(), wish=Wish(load_seconds=90)) == "n2"

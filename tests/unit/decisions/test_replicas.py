@@ -1,5 +1,6 @@
 """Stories of one service: growing, shrinking, moving, updating; each step from its facts alone."""
 
+from conch.api.service import ModelServiceSpec
 from conch.decisions.fleet import Amounts, Shape
 from conch.decisions.placement import Ledger
 from conch.decisions.replicas import SetPlan
@@ -40,6 +41,19 @@ class TestGrowing:
         # One of them keeps away from p1; then the tighter fit counts.
         assert [(a.pod.name, a.node) for a in plan.admissions] == [("p2", "n2"), ("p3", "n1")]
         assert plan.sets[0].gated
+
+    def test_a_service_with_standby_spreads_over_zones(self) -> None:
+        zones = {"n1": "east", "n2": "east", "n3": "west"}
+        nodes = [node(n, labels={"topology.kubernetes.io/zone": z}) for n, z in zones.items()]
+        parts = (replica_set(3, gated=True), pod("p1"), gated("p2"), gated("p3"))
+        for standby, expected in ((0, ["n2", "n3"]), (1, ["n3", "n2"])):
+            spec = {
+                "model": {"name": "digits"},
+                "scaling": {"maxReplicas": 3, "standby": standby},
+            }
+            of = service(*parts, spec=ModelServiceSpec.model_validate(spec))
+            plan = planned(of, 3, pool("a", *nodes))
+            assert [a.node for a in plan.admissions] == expected
 
     def test_the_gate_goes_once_every_replica_has_its_node(self) -> None:
         waiting = pod("p2", node=None, ready=False)

@@ -2,15 +2,16 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
 
 from conch.decisions.fleet import Amounts, Node, Pool, Shape
 from conch.decisions.placement.board import Board
-from conch.decisions.placement.filters import bar, obstacle
+from conch.decisions.placement.filters import ZONE, bar, obstacle
 from conch.decisions.placement.fragmentation import Demand, Floats, Fragmentation, States
 from conch.decisions.placement.shelf import Shelf
-from conch.decisions.placement.wish import GPUS_PER_NEIGHBOUR, Wish
+from conch.decisions.placement.wish import GPUS_PER_REPLICA_IN_ZONE, Wish
 
 Workload = Mapping[Amounts, float]
 """What replicas need, with how popular that is; see fragmentation.popular."""
@@ -192,8 +193,18 @@ class _Ranked:
         total[[rows[name] for name in wish.cached if name in rows]] = 0.0
         for name, count in wish.beside.items():
             if name in rows:
-                total[rows[name]] += count * GPUS_PER_NEIGHBOUR
+                total[rows[name]] += count * wish.neighbour_gpus
+        for zone, count in wish.zones.items():
+            total[self._zones.get(zone, [])] += count * GPUS_PER_REPLICA_IN_ZONE
         return total
+
+    @cached_property
+    def _zones(self) -> dict[str | None, list[int]]:
+        """The rows of each zone."""
+        found: dict[str | None, list[int]] = {}
+        for row, node in enumerate(self._nodes):
+            found.setdefault(node.labels.get(ZONE), []).append(row)
+        return found
 
 
 def _sentence(pool: Pool, shape: Shape, ledger: Ledger) -> str:
