@@ -43,7 +43,7 @@ class TestGrowing:
         assert plan.sets[0].gated
 
     def test_a_service_with_standby_spreads_over_zones(self) -> None:
-        zones = {"n1": "east", "n2": "east", "n3": "west"}
+        zones = {"n1": "east", "n2": "east", "n3": "west", "n4": "west"}
         nodes = [node(n, labels={"topology.kubernetes.io/zone": z}) for n, z in zones.items()]
         parts = (replica_set(3, gated=True), pod("p1"), gated("p2"), gated("p3"))
         for standby, expected in ((0, ["n2", "n3"]), (1, ["n3", "n2"])):
