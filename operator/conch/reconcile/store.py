@@ -10,7 +10,14 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from conch.api.names import FIELD_MANAGER, LABEL_MANAGED_BY, LABEL_SERVICE, MANAGED_BY
+from conch.api.names import (
+    FIELD_MANAGER,
+    FRONT_DOOR,
+    LABEL_FRONT_DOOR,
+    LABEL_MANAGED_BY,
+    LABEL_SERVICE,
+    MANAGED_BY,
+)
 
 Object = dict[str, Any]
 
@@ -57,6 +64,8 @@ class Store:
         self._on_nodes: dict[str, dict[ObjectKey, Object]] = {}
         """By node: the pods that are bound to it, Conch's and others."""
         self._node_stamps: dict[str, int] = {}
+        self._doors: dict[ObjectKey, Object] = {}
+        """Pods of the front door."""
         self._changes = 0
         self._deleted: dict[str, int] = {}
         """The newest version of objects that are gone, by UID: late answers don't revive them."""
@@ -139,6 +148,10 @@ class Store:
         pods = self._on_nodes.get(node, {})
         return tuple(pods[key] for key in sorted(pods))
 
+    def doors(self) -> tuple[Object, ...]:
+        """Return the pods that are labelled as the front door's, ordered by key."""
+        return tuple(self._doors[key] for key in sorted(self._doors))
+
     def node_stamp(self, node: str) -> int:
         """Return a number that changes with each of the pods that are bound to a node; 0: none is."""
         return self._node_stamps.get(node, 0)
@@ -147,6 +160,7 @@ class Store:
         """Note with its family, and with its node, that an object came, changed or went."""
         if kind == "Pod":
             self._bind(key, old, new)
+            self._open(key, new)
         families, one = self._families, (sys.intern(kind), key)
         for body, there in ((old, False), (new, True)):
             family = _family_of(body) if body is not None else None
@@ -175,6 +189,13 @@ class Store:
                 pods.pop(key, None)
             if not pods:
                 del self._on_nodes[node], self._node_stamps[node]
+
+    def _open(self, key: ObjectKey, pod: Object | None) -> None:
+        labels = (pod["metadata"].get("labels") or {}) if pod is not None else {}
+        if pod is not None and labels.get(LABEL_FRONT_DOOR) == FRONT_DOOR:
+            self._doors[key] = pod
+        else:
+            self._doors.pop(key, None)
 
     def get(self, kind: str, name: str, namespace: str = "") -> Object | None:
         """Return one object, or None."""
