@@ -7,7 +7,7 @@ from pathlib import Path
 from e2e.cluster.binaries import ALL, CORE, ensure_binaries, ensure_kwok_stages
 from e2e.cluster.commands import BuildError
 from e2e.cluster.progress import Reporter
-from e2e.images.build import ensure_images
+from e2e.images.build import ensure_images, ensure_nginx
 from e2e.images.oci import Image
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "ensure",
     "ensure_binaries",
     "ensure_images",
+    "ensure_nginx",
 ]
 
 
@@ -27,7 +28,7 @@ class Artifacts:
     """Where the parts of the cluster lie."""
 
     bin: Path  # the programs; coredns may be missing, where it could not be built
-    images: tuple[Image, ...]  # pause, Triton, Conch
+    images: tuple[Image, ...]  # pause, Triton, HAProxy, Conch
     kwok_stages: Path  # node/fast, node/heartbeat-with-lease, pod/fast: folders of one Stage a file
 
 

@@ -5,7 +5,7 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,6 +52,9 @@ PREREQUISITES = (
     Prerequisite("debootstrap", "debootstrap", "makes the base of the images"),
 )
 
+# What tests run on this machine itself; the cluster has it in an image.
+HAPROXY = Prerequisite("haproxy", "haproxy", "is the front door's proxy")
+
 
 def find_program(name: str) -> Path | None:
     """The program, also where only root's PATH would find it."""
@@ -86,7 +89,30 @@ def ensure_prerequisites(*, report: Reporter, cache: Cache | None = None) -> Non
     cache = cache or Cache(default_root())
     if problems := machine_problems(cache.root):
         raise PrerequisiteError("\n".join(problems))
-    lacking = missing()
+    _bring(missing, report, cache)
+
+
+def ensure_program(wanted: Prerequisite, *, report: Reporter, cache: Cache | None = None) -> Path:
+    """Where a program is that only some tests need; where it is absent, its package is installed.
+
+    Fails as `ensure_prerequisites` does.
+    """
+    cache = cache or Cache(default_root())
+    if not wanted.find():
+        if os.geteuid() != 0:
+            raise PrerequisiteError(f"Missing, and only root can install it:\n{describe([wanted])}")
+        # Tests run side by side; the second finds what the first brought.
+        with cache.locked(f"program-{wanted.program}"):
+            _bring(lambda: missing([wanted]), report, cache)
+    found = wanted.find()
+    if found is None:
+        raise PrerequisiteError(f"Gone after its installation:\n{describe([wanted])}")
+    return found
+
+
+def _bring(lacks: Callable[[], list[Prerequisite]], report: Reporter, cache: Cache) -> None:
+    """Installs what `lacks` names, until it names nothing."""
+    lacking = lacks()
     if not lacking:
         return
     if not find_program("apt-get"):
@@ -94,7 +120,7 @@ def ensure_prerequisites(*, report: Reporter, cache: Cache | None = None) -> Non
             f"Missing, and there is no apt-get to install them with:\n{describe(lacking)}"
         )
     _install(sorted({one.package for one in lacking}), report, cache)
-    if still := missing():
+    if still := lacks():
         raise PrerequisiteError(f"Still missing after their installation:\n{describe(still)}")
 
 

@@ -12,6 +12,7 @@ from e2e.cluster.prerequisites import (
     PrerequisiteError,
     describe,
     ensure_prerequisites,
+    ensure_program,
     machine_problems,
     missing,
     services_held_back,
@@ -95,6 +96,46 @@ def test_what_apt_did_not_bring_is_told(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(prerequisites, "run", lambda *_, **__: None)
     with pytest.raises(PrerequisiteError, match="no-such-runtime"):
         ensure_prerequisites(report=terminal_reporter(), cache=Cache(tmp_path / "cache"))
+
+
+def test_a_program_that_is_there_is_not_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prerequisites, "run", lambda *_, **__: pytest.fail("something ran"))
+    shell = Prerequisite("sh", "dash", "is everywhere")
+    assert ensure_program(shell, report=terminal_reporter(), cache=Cache(tmp_path)).name == "sh"
+
+
+def test_a_program_that_tests_need_is_installed_once_with_services_held_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, policy = tmp_path / "bin", tmp_path / "policy-rc.d"
+    folder.mkdir()
+    commands = []
+
+    def install(command: list[str], **_: object) -> None:
+        commands.append((command[-2:], policy.exists()))
+        if command[-1] == ABSENT.package:
+            (folder / ABSENT.program).touch(mode=0o755)
+
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(prerequisites, "_POLICY", policy)
+    monkeypatch.setattr(prerequisites, "_SYSTEM_PATH", ("/usr/bin", str(folder)))
+    monkeypatch.setattr(prerequisites, "_units", set)
+    monkeypatch.setattr(prerequisites, "run", install)
+    for _ in range(2):
+        found = ensure_program(ABSENT, report=terminal_reporter(), cache=Cache(tmp_path / "cache"))
+        assert found == folder / ABSENT.program
+    wanted = ["--no-install-recommends", ABSENT.package]
+    assert commands == [(["DPkg::Lock::Timeout=600", "update"], True), (wanted, True)]
+
+
+def test_who_may_not_install_a_program_is_told_which_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(PrerequisiteError, match=r"only root(.|\n)*no-such-package"):
+        ensure_program(ABSENT, report=terminal_reporter(), cache=Cache(tmp_path))
 
 
 def test_an_administrators_service_policy_stands(tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from e2e.cluster.cache import Cache
-from e2e.images import build, conch, triton
+from e2e.cluster.progress import Reporter, terminal_reporter
+from e2e.images import build, conch, debian, haproxy, nginx, pause, triton
 from e2e.images.base import wanted
 from e2e.images.conch import Project, lay_out_app, read_project, source_files
 from e2e.images.oci import Image, Layer, Settings
@@ -111,6 +112,96 @@ class TestTriton:
         stub = target / "backends/python/triton_python_backend_stub"
         assert "3.11" in stub.read_text()
         assert os.access(stub, os.X_OK)
+
+
+class TestDebian:
+    def test_what_old_packages_have_in_lib_goes_where_the_base_links_to(
+        self, tmp_path: Path
+    ) -> None:
+        for name in ("lib/x/liba.so.1", "usr/lib/x/libb.so.1", "sbin/tool", "etc/conf"):
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_text(name)
+        (tmp_path / "lib/x/liba.so").symlink_to("liba.so.1")
+
+        debian.merge(tmp_path)
+
+        found = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if not p.is_dir()}
+        assert found == {
+            "usr/lib/x/liba.so.1",
+            "usr/lib/x/liba.so",
+            "usr/lib/x/libb.so.1",
+            "usr/sbin/tool",
+            "etc/conf",
+        }
+        assert (tmp_path / "usr/lib/x/liba.so").is_symlink()
+        # A folder in the layer would take the place of the base's link, and with it all libraries.
+        assert not (tmp_path / "lib").exists()
+
+    def test_packages_name_the_layer(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        cache = Cache(tmp_path)
+        made = []
+
+        def record(kind: str, key: str, _: object) -> Path:
+            made.append((kind, key))
+            return tmp_path
+
+        monkeypatch.setattr(Cache, "ensure", lambda _, *words: record(*words))
+        monkeypatch.setattr(debian, "load", lambda folder: folder)
+        for packages in (["a"], ["a", "b"], ["a"]):
+            debian.packages_layer("x", packages, cache=cache, report=terminal_reporter())
+        assert {kind for kind, _ in made} == {"layers"}
+        assert len({key for _, key in made}) == 2
+        assert all(key.startswith("x-") for _, key in made)
+
+    @pytest.mark.parametrize("settings", [haproxy.SETTINGS, nginx.SETTINGS])
+    def test_proxies_run_as_nobody_in_particular(self, settings: Settings) -> None:
+        assert settings.user == "65532:65532"
+        assert "/usr/sbin" in (settings.environment or {})["PATH"].split(":")
+
+
+class TestBuild:
+    @pytest.fixture
+    def cache(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cache:
+        """A cache for images whose layers are small files."""
+
+        def layers(name: str) -> object:
+            def made(*, cache: Cache, report: Reporter) -> tuple[Layer, ...]:
+                assert report is not None
+                blob = cache.root / name
+                blob.parent.mkdir(parents=True, exist_ok=True)
+                blob.write_text(name)
+                return (Layer(blob, f"sha256:{name:0>64}", f"sha256:{name:0>64}", len(name)),)
+
+            return made
+
+        for module in (pause, triton, haproxy, nginx, conch):
+            name = module.__name__.rpartition(".")[2]
+            monkeypatch.setattr(module, f"{name}_layers", layers(name))
+        return Cache(tmp_path)
+
+    def test_a_cluster_gets_haproxy_and_no_nginx(self, cache: Cache) -> None:
+        found = build.ensure_images(report=terminal_reporter(), cache=cache)
+        names = [image.name.rpartition(":")[0] for image in found]
+        assert names == [
+            "registry.k8s.io/pause",
+            "nvcr.io/nvidia/tritonserver",
+            "docker.io/library/haproxy",
+            "ghcr.io/conch-dev/conch",
+        ]
+        nginx_image = build.ensure_nginx(report=terminal_reporter(), cache=cache)
+        assert nginx_image.name == nginx.NAME
+        assert nginx_image.archive.is_file()
+
+    @pytest.mark.parametrize("stem", ["haproxy", "nginx"])
+    @pytest.mark.parametrize("kind", ["images", "layers"])
+    def test_old_ones_of_a_proxy_are_forgotten(self, cache: Cache, kind: str, stem: str) -> None:
+        for number in range(4):
+            folder = cache.path(kind, f"{stem}-{number}")
+            folder.mkdir(parents=True)
+            os.utime(folder, (number, number))
+        build._forget_old(cache)
+        left = {path.name for path in (cache.root / kind).iterdir()}
+        assert left == {f"{stem}-2", f"{stem}-3"}
 
 
 class TestArchives:
