@@ -34,6 +34,7 @@ API_KEYS = "on"
 """For the tenant that the Secret's own namespace belongs to."""
 
 LABEL_ZONE = "topology.kubernetes.io/zone"
+LABEL_HOST = "kubernetes.io/hostname"
 
 TRITON_CONTAINER = "triton"
 FETCH_CONTAINER = "fetch"

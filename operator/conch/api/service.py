@@ -6,12 +6,13 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from conch.api.base import (
-    Bytes,
     Duration,
     KubeModel,
     Name,
     Opaque,
     Token,
+    matching,
+    matching_rules,
     parse_duration,
     rule,
     rules,
@@ -30,6 +31,16 @@ Window = Annotated[
 ]
 Cooldown = Annotated[
     str, within(*_COOLDOWN), Field(max_length=32, json_schema_extra=within_rules(*_COOLDOWN))
+]
+
+
+# Triton does not start with one that can't hold its own books.
+_CACHE = r"^[1-9][0-9]{0,5}(\.[0-9]{1,3})?(M|G|Mi|Gi)$"
+_CACHE_WORDS = "must be a number of bytes, 1M at least, such as 64Mi or 2Gi"
+CacheSize = Annotated[
+    str,
+    matching(_CACHE, _CACHE_WORDS),
+    Field(max_length=32, json_schema_extra=matching_rules(_CACHE, _CACHE_WORDS)),
 ]
 
 
@@ -231,9 +242,9 @@ class Triton(KubeModel):
     args: Annotated[list[str], Field(max_length=64)] = []
     """arguments added to Triton's command line"""
     response_cache: Annotated[
-        Bytes | None,
+        CacheSize | None,
         Field(
-            description="memory of each replica for answers to requests that came before, for models that answer the same input alike; unset: none. Triton tells no p99 then"
+            description="memory of each replica in which Triton keeps answers, for models that always answer the same input alike; on top of the variant's resources.memory. Unset: none. A config.pbtxt of the model's own has to enable response_cache itself; Triton tells no p99 of a model with a cache"
         ),
     ] = None
 

@@ -49,6 +49,8 @@ def config_pbtxt(snapshot: Snapshot) -> str:
             k: triton.ModelParameter(string_value=v) for k, v in variant.parameters.items()
         },
     )
+    if snapshot.response_cache:
+        config.response_cache.enable = True
     if variant.max_batch_size > 1:
         config.dynamic_batching.CopyFrom(_batching(variant))
     return str(text_format.MessageToString(config))

@@ -4,11 +4,13 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from conch.api.base import parse_quantity
 from conch.api.names import (
     ANNOTATION_DEVICES,
     FETCH_CONTAINER,
     GATE,
     GROUP,
+    LABEL_HOST,
     LABEL_SERVING,
     LABEL_ZONE,
     PORT_GRPC,
@@ -20,7 +22,7 @@ from conch.api.names import (
 from conch.provisioning.coexistence import Marks, marks
 from conch.provisioning.config_map import CONFIG_FILE
 from conch.provisioning.device_claim import claim_template_name
-from conch.provisioning.metadata import labels
+from conch.provisioning.metadata import labels, selector
 from conch.provisioning.probes import probes
 from conch.provisioning.resources import (
     DEVICES_CLAIM,
@@ -89,6 +91,7 @@ def pod_template(snapshot: Snapshot, pool: Pool, *, gated: bool) -> dict[str, An
             **_marks(snapshot).spec,
             **_optional(snapshot),
             **_claims(snapshot, pool),
+            **_apart(snapshot),
             "serviceAccountName": extra.service_account_name
             or service_account_name(snapshot.service),
             "automountServiceAccountToken": False,
@@ -190,6 +193,24 @@ def _affinity(pool: Pool, zones: Sequence[str]) -> dict[str, Any]:
         wanted.append({"key": LABEL_ZONE, "operator": "In", "values": [*zones]})
     terms = {"nodeSelectorTerms": [{"matchExpressions": wanted}]}
     return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}
+
+
+def _apart(snapshot: Snapshot) -> dict[str, Any]:
+    """Return what the scheduler spreads pods by: those that Conch does not place itself."""
+    if not snapshot.apart:
+        return {}
+    chosen = {"matchLabels": {**selector(snapshot.service), LABEL_SERVING: SERVING}}
+    return {
+        "topologySpreadConstraints": [
+            {
+                "maxSkew": 1,
+                "topologyKey": key,
+                "whenUnsatisfiable": "ScheduleAnyway",
+                "labelSelector": chosen,
+            }
+            for key in (LABEL_ZONE, LABEL_HOST)
+        ]
+    }
 
 
 def _tolerations(snapshot: Snapshot, pool: Pool) -> list[dict[str, Any]]:
@@ -302,7 +323,9 @@ def _triton(snapshot: Snapshot, pool: Pool) -> dict[str, Any]:
         "ports": [
             {"name": name, "containerPort": port, "protocol": "TCP"} for name, port in ports.items()
         ],
-        "resources": triton_requirements(snapshot.variant, pool),
+        "resources": triton_requirements(
+            snapshot.variant, pool, response_cache=snapshot.response_cache
+        ),
         "volumeMounts": triton_mounts(snapshot),
         "lifecycle": {"preStop": {"sleep": {"seconds": PRE_STOP_SECONDS}}},
         **probes(snapshot.model),
@@ -319,8 +342,17 @@ def triton_args(snapshot: Snapshot) -> list[str]:
         f"--exit-timeout-secs={math.ceil(snapshot.drain_seconds)}",
         "--metrics-config=summary_latencies=true",
         *(["--disable-auto-complete-config"] if _is_complete(snapshot) else []),
+        *_cache_args(snapshot),
         *snapshot.triton_args,
+        # Of two, Triton takes the last: by it the front door knows whose pod answers.
+        f"--id={snapshot.namespace}/{snapshot.service}",
     ]
+
+
+def _cache_args(snapshot: Snapshot) -> list[str]:
+    if not snapshot.response_cache:
+        return []
+    return [f"--cache-config=local,size={int(parse_quantity(snapshot.response_cache))}"]
 
 
 def _is_complete(snapshot: Snapshot) -> bool:

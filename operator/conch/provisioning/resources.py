@@ -1,9 +1,11 @@
 """What a replica takes of a node: its GPUs, and the CPU and memory that come with them."""
 
+import math
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+from conch.api.base import parse_quantity
 from conch.api.model import Variant
 from conch.api.pool import GPUPoolSpec, SharingMode
 
@@ -29,6 +31,11 @@ def times(quantity: str, count: int) -> str:
 def _plain(number: Decimal) -> str:
     text = f"{number:f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def _bytes(*quantities: str) -> str:
+    """Return the sum of quantities in whole bytes."""
+    return str(math.ceil(sum(map(parse_quantity, quantities))))
 
 
 def devices(variant: Variant, pool: Pool) -> int:
@@ -57,9 +64,17 @@ def requirements(share: dict[str, str]) -> dict[str, Any]:
     return {"requests": dict(share), "limits": dict(share)} if share else {}
 
 
-def triton_requirements(variant: Variant, pool: Pool) -> dict[str, Any]:
-    """Return the resources of Triton's container in a pool."""
+def triton_requirements(
+    variant: Variant, pool: Pool, *, response_cache: str | None = None
+) -> dict[str, Any]:
+    """Return the resources of Triton's container in a pool; ``response_cache`` is a quantity.
+
+    What a variant says of memory is what the model needs, so a cache comes on top; a GPU's share of
+    its node holds both.
+    """
     count, share = devices(variant, pool), host_share(variant, pool)
+    if response_cache and variant.resources.memory:
+        share["memory"] = _bytes(variant.resources.memory, response_cache)
     if count and pool.spec.sharing.mode is SharingMode.DRA:
         return {**requirements(share), "claims": [{"name": DEVICES_CLAIM}]}
     asked = {pool.spec.resource_name: str(count)} if count else {}

@@ -38,7 +38,7 @@ class Images:
 class Snapshot:
     """One revision of a service.
 
-    ``drain_seconds``, ``disruption``, ``zones`` and ``priority`` follow the service.
+    ``drain_seconds``, ``disruption``, ``zones``, ``apart`` and ``priority`` follow the service.
     """
 
     service: str
@@ -64,6 +64,10 @@ class Snapshot:
     """Whether new pods use the cache of their node: the installation's choice, and never kept."""
     zones: tuple[str, ...] = ()
     """Where new pods may run; anywhere where none is named."""
+    apart: bool = False
+    """Whether pods had better not share nodes and zones: some stand by for the others."""
+    response_cache: str | None = None
+    """Bytes of each pod for answers, as users write them; None for none."""
     priority: int = 0
     """Within the bounds of the tenant."""
     others: Coexistence = field(default_factory=Coexistence)
@@ -102,6 +106,7 @@ class Snapshot:
             "tritonArgs": list(self.triton_args),
             "fetchImage": self.fetch_image,
             **({"fileRoot": self.file_root} if self.file_root else {}),
+            **({"responseCache": self.response_cache} if self.response_cache else {}),
         }
 
     @classmethod
@@ -132,6 +137,7 @@ class Snapshot:
             triton_args=tuple(data["tritonArgs"]),
             fetch_image=data["fetchImage"],
             file_root=data.get("fileRoot"),
+            response_cache=data.get("responseCache"),
             **_of_service(spec),
         )
 
@@ -166,6 +172,7 @@ def snapshot(
         triton_args=(*images.triton_args, *spec.triton.args),
         fetch_image=images.conch,
         file_root=file_root(place, file_prefixes) if place.scheme is Scheme.FILE else None,
+        response_cache=spec.triton.response_cache,
         **_of_service(spec),
     )
 
@@ -176,6 +183,7 @@ def _of_service(spec: ModelServiceSpec) -> dict[str, Any]:
         "drain_seconds": spec.scaling.seconds("drain_timeout"),
         "disruption": spec.disruption,
         "zones": tuple(spec.placement.zones),
+        "apart": spec.scaling.standby > 0,
         "priority": spec.priority,
     }
 

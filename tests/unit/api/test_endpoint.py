@@ -117,3 +117,9 @@ def test_standby_alone_is_refused(least: int, most: int | None, standby: int) ->
 def test_no_response_cache_unless_it_is_asked_for() -> None:
     assert Triton().response_cache is None
     assert Triton.model_validate({"responseCache": "64Mi"}).response_cache == "64Mi"
+
+
+@pytest.mark.parametrize("size", ["", "0", "1", "512Ki", "0.5Gi", "64MB", "1000000Gi", "64Mi\n"])
+def test_a_cache_that_triton_does_not_start_with_is_refused(size: str) -> None:
+    with pytest.raises(ValidationError, match="must be a number of bytes, 1M at least"):
+        Triton(response_cache=size)

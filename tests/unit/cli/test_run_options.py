@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 from conch.cli.main import app, variables
 from conch.handlers import process
+from conch.reconcile import garbage
 from conch.reconcile.settings import FrontDoor, Settings
 
 
@@ -35,6 +36,7 @@ def settings_of(monkeypatch: pytest.MonkeyPatch, *options: str) -> Settings:
         found.append(settings)
 
     monkeypatch.setattr(process, "run", run)
+    monkeypatch.setattr(garbage, "settle", lambda: None)
     done = CliRunner().invoke(app, ["run", *options])
     assert done.exit_code == 0, done.output
     (settings,) = found

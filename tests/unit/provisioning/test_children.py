@@ -27,6 +27,13 @@ def _config(**variant: Any) -> Any:
     return text_format.Parse(text, model_config_pb2.ModelConfig())
 
 
+def test_the_cache_of_answers_is_enabled_where_it_is_asked_for() -> None:
+    text = config_pbtxt(example(spec={"triton": {"responseCache": "64Mi"}}))
+    config = text_format.Parse(text, model_config_pb2.ModelConfig())
+    assert config.response_cache.enable
+    assert not _config().HasField("response_cache")
+
+
 def test_a_service_has_these_children() -> None:
     assert [m["kind"] for m in children(example(), owner=OWNER)] == [
         "ControllerRevision",

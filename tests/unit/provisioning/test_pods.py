@@ -210,7 +210,44 @@ def test_triton_loads_one_model_and_takes_the_services_arguments_last() -> None:
     args = triton_args(example(spec={"triton": {"args": ["--log-verbose=1"]}}))
     assert "--load-model=digits" in args
     assert "--exit-on-error=true" in args
-    assert args[-1] == "--log-verbose=1"
+    assert args[-2] == "--log-verbose=1"
+
+
+def test_triton_says_whose_it_is_whatever_the_services_arguments_say() -> None:
+    args = triton_args(example(spec={"triton": {"args": ["--id=other/service"]}}))
+    assert args[-1] == "--id=vision/digits"
+
+
+def test_a_cache_of_answers_gets_its_memory_on_top_of_the_models() -> None:
+    cached = example(
+        spec={"triton": {"responseCache": "64Mi"}}, variant={"resources": {"memory": "2Gi"}}
+    )
+    assert "--cache-config=local,size=67108864" in triton_args(cached)
+    asked = _triton(cached)["resources"]
+    assert asked["requests"]["memory"] == asked["limits"]["memory"] == str((2048 + 64) << 20)
+    assert _fetch(cached)["resources"]["limits"]["memory"] == "2Gi"
+
+
+def test_a_cache_of_answers_is_a_part_of_what_comes_with_a_gpu() -> None:
+    cached = example(spec={"triton": {"responseCache": "64Mi"}})
+    assert _triton(cached)["resources"] == _triton()["resources"]
+    assert not any(a.startswith("--cache-config") for a in triton_args(example()))
+
+
+def test_pods_keep_apart_where_some_stand_by_for_others() -> None:
+    spread = _spec(example(spec={"scaling": {"maxReplicas": 2, "standby": 1}}))
+    assert "topologySpreadConstraints" not in _spec()
+    constraints = spread["topologySpreadConstraints"]
+    assert [c["topologyKey"] for c in constraints] == [
+        "topology.kubernetes.io/zone",
+        "kubernetes.io/hostname",
+    ]
+    for constraint in constraints:
+        assert constraint["whenUnsatisfiable"] == "ScheduleAnyway"
+        assert constraint["labelSelector"]["matchLabels"] == {
+            "conch.dev/service": "digits",
+            "conch.dev/serving": "on",
+        }
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ def test_a_revision_stays_the_same_over_versions_of_conch() -> None:
         {"spec": {"podTemplate": {"labels": {"team": "vision"}}}},
         {"spec": {"triton": {"args": ["--log-verbose=1"]}}},
         {"spec": {"triton": {"image": "example.com/triton:1"}}},
+        {"spec": {"triton": {"responseCache": "64Mi"}}},
     ],
 )
 def test_what_pods_run_makes_a_new_revision(change: dict[str, Any]) -> None:
@@ -49,6 +50,8 @@ def test_what_pods_run_makes_a_new_revision(change: dict[str, Any]) -> None:
         {"spec": {"disruption": "Allow"}},
         {"spec": {"replicas": 4}},
         {"spec": {"priority": 7}},
+        {"spec": {"scaling": {"maxReplicas": 3, "standby": 1}}},
+        {"spec": {"endpoint": {"access": "Open", "hosts": ["a.example"], "timeout": "5s"}}},
     ],
 )
 def test_what_pods_do_not_run_makes_no_new_revision(change: dict[str, Any]) -> None:
@@ -70,6 +73,7 @@ def _stored(snapshot: Snapshot, **fields: Any) -> Snapshot:
     [
         {},
         {"spec": {"podTemplate": {"env": [{"name": "A", "value": "b"}]}}},
+        {"spec": {"triton": {"responseCache": "64Mi"}}},
         {"variant": {"source": {"uri": "file:///srv/a"}}, "file_prefixes": ("/srv",)},
         {"variant": {"source": {"configMap": {"name": "digits"}}, "maxQueueDelay": "2ms"}},
         {"spec": {"model": {"kind": "ClusterModel", "name": "digits"}, "triton": {"args": ["-v"]}}},
@@ -93,6 +97,11 @@ def test_stored_data_depend_on_nothing_that_a_service_may_change_later() -> None
     later: dict[str, Any] = {"spec": {"scaling": {"drainTimeout": "90s"}, "disruption": "Allow"}}
     measured: dict[str, Any] = {"variant": {"accuracy": {"metric": "top1", "value": 0.5}}}
     assert example(**later).to_data() == example().to_data() == example(**measured).to_data()
+
+
+def test_what_was_stored_before_there_were_caches_comes_back_without_one() -> None:
+    assert "responseCache" not in example().to_data()
+    assert _stored(example()).response_cache is None
 
 
 def test_data_of_something_else_are_refused() -> None:
