@@ -20,6 +20,7 @@ import grpc
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from conch.api.model import Datatype, Tensor
+from conch.api.names import PORT_GRPC, PORT_HTTP
 
 LENGTH = "Inference-Header-Content-Length"
 _CODES = {400: grpc.StatusCode.INVALID_ARGUMENT, 401: grpc.StatusCode.UNAUTHENTICATED}
@@ -155,17 +156,24 @@ def _check_json(name: str, datatype: str, shape: Sequence[int], data: Any) -> No
 
 
 class ModelServer:
-    """The server, on free ports of the loopback."""
+    """The server, on free ports of the loopback.
 
-    def __init__(self, served: Served) -> None:
+    ``pod`` is an address where it is one pod of the service instead: on a pod's ports, and without
+    a name before its paths.
+    """
+
+    def __init__(self, served: Served, *, pod: str | None = None) -> None:
         self.served = served
+        self.pod = pod
         self.asked: list[Asked] = []
         self.refused: list[str] = []
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler_of(self))
+        ports = (PORT_HTTP, PORT_GRPC) if pod else (0, 0)
+        address = pod or "127.0.0.1"
+        self._http = ThreadingHTTPServer((address, ports[0]), _handler_of(self))
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True)
         self._grpc = grpc.server(ThreadPoolExecutor(4))
         service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(_Grpc(self), self._grpc)
-        self._port = self._grpc.add_insecure_port("127.0.0.1:0")
+        self._port = self._grpc.add_insecure_port(f"{address}:{ports[1]}")
 
     @property
     def url(self) -> str:
@@ -207,7 +215,10 @@ class ModelServer:
     def _routed(
         self, method: str, path: str, headers: Any, body: bytes
     ) -> tuple[int, bytes, dict[str, str]]:
-        root = f"/{self.served.service}/v2/models/{self.served.model}"
+        before = "" if self.pod else f"/{self.served.service}"
+        if self.pod and path == "/v2":
+            return 200, f'{{"name":"{self.served.service}"}}'.encode(), {}
+        root = f"{before}/v2/models/{self.served.model}"
         if (method, path) == ("GET", root):
             return 200, json.dumps(self.served.metadata()).encode(), {}
         if (method, path) == ("POST", f"{root}/infer"):
@@ -289,7 +300,8 @@ class _Grpc(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc
         served = self._server.served
         told = dict(context.invocation_metadata())
         served.check_key(told.get("authorization"))
-        if told.get("conch-service") != served.service or model != served.model:
+        named = None if self._server.pod else served.service
+        if told.get("conch-service") != named or model != served.model:
             raise RefusedError(404, "there is no such service")
 
     def _refuse(self, context: Any, error: RefusedError) -> None:
