@@ -12,7 +12,7 @@ SIDE_BY_SIDE ?= -n 4 --dist loadfile --no-loadscope-reorder
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 .PHONY: help install lint format crds docs test test-unit test-control-plane test-e2e sweep demo \
-	bench-main-job bench-control-plane bench-failover bench-second-start bench-scaling bench-scaling-full bench-scaling-live bench-placement bench-fairness bench-plan golden cluster cluster-down cluster-status clean
+	bench-main-job bench-control-plane bench-failover bench-second-start bench-scaling bench-scaling-full bench-scaling-live bench-placement bench-fairness bench-plan bench-front-door golden cluster cluster-down cluster-status clean
 
 help: ## Show these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -107,6 +107,9 @@ bench-fairness: install ## Compare how policies share a fleet between tenants, i
 
 bench-plan: install ## Measure what a decision costs for up to 5,000 services into build/bench/plan.json
 	@$(BIN)/python -m e2e.bench.plan
+
+bench-front-door: install ## Measure the front door into build/bench/front-door.json
+	@$(BIN)/python -m e2e.bench.front_door
 
 golden: install ## Record anew what other autoscalers decide, from their own Go modules
 	@$(BIN)/python -m e2e.golden
