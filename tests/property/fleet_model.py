@@ -40,6 +40,11 @@ class World(Kubernetes):
     seen: Seen = field(default_factory=Seen)
     patience: float = 20.0
     """pending_timeout, in seconds."""
+    front_door: bool = False
+    """Whether requests come through one, which tells of them at once, but for those in ``untold``."""
+    untold: set[str] = field(default_factory=set)
+    """Pods that it has not told of yet."""
+    drain_timeout: float = 12.0
 
     # --- the operator ---------------------------------------------------------------------------
 
@@ -126,7 +131,11 @@ class World(Kubernetes):
         step = -1 if backwards else 1
         pods = [self._pod(p) for p in self.seen.pods.values() if p.key[0] == name]
         sets = [_set_view(s) for s in self.seen.sets.values() if s.key[0] == name]
-        spec = {"model": {"name": "m"}, "scaling": {"pendingTimeout": f"{self.patience}s"}}
+        scaling = {
+            "pendingTimeout": f"{self.patience}s",
+            "drainTimeout": f"{self.drain_timeout}s",
+        }
+        spec = {"model": {"name": "m"}, "scaling": scaling}
         return Service(
             key=ServiceKey("ns", name),
             spec=ModelServiceSpec.model_validate(spec),
@@ -154,7 +163,15 @@ class World(Kubernetes):
             unschedulable="no node fits" if pod.unschedulable else None,
             lost=pod.node is not None and pod.node not in self.seen.nodes,
             stranded=self._is_silent(pod.node) and not pod.ready,
+            in_flight=self._in_flight(pod),
         )
+
+    def _in_flight(self, pod: ModelPod) -> int | None:
+        """Return what the operator heard of a pod's requests; without a front door of none."""
+        if not self.front_door or pod.draining_since is None:
+            return 0
+        real = self.pods.get(pod.uid, pod)
+        return None if pod.uid in self.untold else real.requests
 
     def _is_silent(self, name: str | None) -> bool:
         node = self.seen.nodes.get(name or "")
@@ -234,7 +251,10 @@ class World(Kubernetes):
         if pod.node in self.nodes:
             assert not pod.traffic, f"a pod in use was deleted: {pod}"
             if pod.ready and pod.draining_since is not None:
-                assert self.now - pod.draining_since >= DRAIN_SETTLE_S, f"too early: {pod}"
+                waited = self.now - pod.draining_since
+                assert waited >= DRAIN_SETTLE_S, f"too early: {pod}"
+                busy = self.front_door and (pod.requests > 0 or pod.uid in self.untold)
+                assert not busy or waited >= self.drain_timeout, f"requests are cut: {pod}"
         self.lose(pod)
 
     def _retire(self, key: SetKey, left: int | None) -> None:

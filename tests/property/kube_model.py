@@ -29,6 +29,8 @@ class ModelPod:
     deleting: bool = False
     unschedulable: bool = False
     version: int = 1
+    requests: int = 0
+    """Under way to it through the front door."""
 
     @property
     def traffic(self) -> bool:

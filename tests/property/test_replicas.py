@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from conch.decisions.replicas import DRAIN_SETTLE_S
 from tests.property.fleet_model import World
 from tests.property.kube_model import EVICTION_S, ModelNode, ModelService
 
@@ -116,6 +117,27 @@ def _wait(world: World, seconds: int) -> None:
     world.now += seconds
 
 
+def _ask(world: World, which: int, requests: int) -> None:
+    """Requests begin at a pod with traffic; the front door tells of it only later."""
+    serving = [p for p in world.pods.values() if p.traffic]
+    if serving:
+        pod = serving[which % len(serving)]
+        pod.requests += requests
+        world.untold.add(pod.uid)
+
+
+def _answer(world: World, which: int) -> None:
+    """A pod answers all that is under way to it."""
+    pods = list(world.pods.values())
+    if pods:
+        pods[which % len(pods)].requests = 0
+
+
+def _tell(world: World, _: int) -> None:
+    """The front door has heard of all pods."""
+    world.untold.clear()
+
+
 STEPS: dict[str, Callable[..., None]] = {
     "tick": _tick,
     "fresh tick": _fresh_tick,
@@ -136,8 +158,11 @@ STEPS: dict[str, Callable[..., None]] = {
     "silence": _silence,
     "hear": _hear,
     "wait": _wait,
+    "ask": _ask,
+    "answer": _answer,
+    "tell": _tell,
 }
-_TWO = {"wish", "confine", "cordon"}
+_TWO = {"wish", "confine", "cordon", "ask"}
 _OFTEN = ("tick", "fresh tick", "fresh tick", "sync", "round", "round", "wait", "wish")
 
 
@@ -158,11 +183,12 @@ def world(*gpus_of_services: int, nodes: dict[str, int] | None = None) -> World:
 
 
 @settings(CALM, max_examples=250)
-@given(steps, st.sampled_from([(1,), (1, 1), (1, 2)]))
+@given(steps, st.sampled_from([(1,), (1, 1), (1, 2)]), st.booleans())
 def test_nothing_forbidden_happens_and_all_comes_to_rest(
-    history: list[Step], services: tuple[int, ...]
+    history: list[Step], services: tuple[int, ...], front_door: bool
 ) -> None:
     fleet = world(*services)
+    fleet.front_door = front_door
     for step in history:
         step.happen(fleet)
     assert fleet.plans() == fleet.plans(backwards=True)
@@ -211,6 +237,30 @@ def test_a_crash_at_any_write_changes_nothing_in_the_end(
         calm.settle()
         stormy.settle()
         assert _spread(calm) == _spread(stormy)
+
+
+@pytest.mark.parametrize(("requests", "told"), [(1, True), (0, False), (0, True)])
+def test_a_drained_pod_goes_once_nobody_waits_for_it_or_the_time_is_over(
+    requests: int, told: bool
+) -> None:
+    fleet = world(1)
+    fleet.front_door = True
+    fleet.services["s0"].wanted = 2
+    fleet.settle()
+    fleet.services["s0"].wanted = 1
+    fleet.refresh_all()
+    fleet.tick()
+    (pod,) = (p for p in fleet.pods.values() if p.draining_since is not None)
+    pod.requests, fleet.untold = requests, set() if told else {pod.uid}
+    began = fleet.now
+    while pod.uid in fleet.pods and not pod.deleting:
+        assert fleet.now - began <= fleet.drain_timeout
+        for key in sorted(fleet.sets):
+            fleet.sync(key)
+        _fresh_tick(fleet, 0)
+        fleet.now += 1
+    waited = fleet.now - 1 - began
+    assert waited == (DRAIN_SETTLE_S if told and not requests else fleet.drain_timeout)
 
 
 @pytest.mark.parametrize("returns", [True, False])

@@ -173,6 +173,9 @@ class Pod:
     """Its containers have ended for good: its node no longer counts what it asked for."""
     stranded: bool = False
     """Not answering, on a node that is not ready: Kubernetes evicts it soon, or the node returns."""
+    in_flight: int | None = 0
+    """Requests under way to it through the front door, of a pod that drains; None: not known. Where
+    there is no front door nobody knows of any."""
     body: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property

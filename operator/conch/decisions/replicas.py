@@ -448,11 +448,22 @@ def _let_go(run: _Pass, current: ReplicaSet, live: Sequence[Pod], victims: Seque
             run.drains.append(pod)
             run.waits.append(DRAIN_SETTLE_S)
             continue
-        left = DRAIN_SETTLE_S - (run.now - (pod.draining_since or 0.0))
+        left = _seconds_to_go(run, pod)
         if left > 0:
             run.waits.append(left)
         elif current.gated and current.observed and len(live) >= current.replicas:
             run.deletions[pod.uid] = pod
+
+
+def _seconds_to_go(run: _Pass, pod: Pod) -> float:
+    """Return after which time (s) a pod without traffic may go, should nothing be heard meanwhile.
+
+    The front door tells when the last request is answered. One that never ends, or of which nobody
+    tells, holds a pod up for spec.scaling.drainTimeout at most.
+    """
+    since = pod.draining_since or 0.0
+    timeout = run.service.spec.scaling.seconds("drain_timeout") if pod.in_flight != 0 else 0.0
+    return max(DRAIN_SETTLE_S, timeout) - (run.now - since)
 
 
 def _restore(run: _Pass, live: Sequence[Pod], victims: Sequence[Pod]) -> None:

@@ -1,5 +1,7 @@
 """Stories of one service: growing, shrinking, moving, updating; each step from its facts alone."""
 
+import pytest
+
 from conch.api.service import ModelServiceSpec
 from conch.decisions.fleet import Amounts, Shape
 from conch.decisions.placement import Ledger
@@ -137,6 +139,21 @@ class TestShrinking:
         plan = planned(service(*parts), 1)
         assert names(plan.deletions) == ["p2"]
         assert plan.sets[0].replicas == 2
+
+    @pytest.mark.parametrize("in_flight", [1, None])
+    def test_not_while_requests_are_under_way_or_nobody_tells(self, in_flight: int | None) -> None:
+        """Half a minute at most, the default of scaling.drainTimeout."""
+        for ago, waits, gone in ((3.0, 27.0, []), (29.0, 1.0, []), (30.0, None, ["p2"])):
+            leaving = drained("p2", ago=ago, in_flight=in_flight)
+            plan = planned(service(replica_set(2, gated=True), pod("p1"), leaving), 1)
+            assert names(plan.deletions) == gone
+            assert plan.wake_after == waits
+
+    def test_a_drain_time_out_shortens_no_settling(self) -> None:
+        spec = {"model": {"name": "digits"}, "scaling": {"drainTimeout": "1s"}}
+        parts = (replica_set(2, gated=True), pod("p1"), drained("p2", ago=2.0, in_flight=5))
+        of = service(*parts, spec=ModelServiceSpec.model_validate(spec))
+        assert planned(of, 1).wake_after == 1.0
 
     def test_not_before_its_replacement_is_sure_to_be_gated(self) -> None:
         for current in (replica_set(2), replica_set(2, gated=True, observed=False)):
