@@ -10,8 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from conch.api.names import PORT_HTTP
+from e2e.cluster.prerequisites import HAPROXY, ensure_program
+from e2e.cluster.progress import terminal_reporter
 from e2e.kubectl import wait_for
-from tests.kit.front_door import fetch, haproxy_program
+from tests.kit.front_door import fetch
 
 _CONFIG = """\
 global
@@ -49,11 +51,10 @@ def backends(folder: Path, services: Mapping[str, str]) -> Iterator[int]:
     # Each by itself: tests beside this one have addresses of their own on this port.
     binds = "\n".join(f"  bind {address}:{PORT_HTTP}" for address in services)
     file.write_text(_CONFIG.format(binds=binds, services=known, health=_HEALTH, answer=_ANSWER))
+    program = ensure_program(HAPROXY, report=terminal_reporter())
     log = folder / "log"
     with log.open("ab") as out:
-        process = subprocess.Popen(
-            [haproxy_program(), "-db", "-f", str(file)], stdout=out, stderr=out
-        )
+        process = subprocess.Popen([str(program), "-db", "-f", str(file)], stdout=out, stderr=out)
     try:
         address, name = next(iter(services.items()))
         wait_for("the pods", lambda: _answers(address, name, process, log), timeout=20, every=0.1)
