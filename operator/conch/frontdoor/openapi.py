@@ -130,7 +130,8 @@ def _bad_request(page: ServicePage) -> str:
         return f"Request for unknown model: '{page.model}' is not found"
     first = page.inputs[0]
     shape = page.shape(first)
-    wrong = [*(1 if n < 0 else n for n in shape[:-1]), max(shape[-1], 0) + 1, 1]
+    *most, last = (1 if n < 0 else n for n in shape)
+    wrong = [*most, last, 1] if shape[-1] < 0 else [*most, last + 1]
     right, got = (json.dumps([*s]).replace(" ", "") for s in (shape, wrong))
     return (
         f"[request id: <id_unknown>] unexpected shape for input '{first.name}' for model "
