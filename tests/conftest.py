@@ -2,6 +2,7 @@
 
 from hypothesis import settings
 
+from tests.kit.chart import helm
 from tests.kit.connections import proxy, through
 from tests.kit.control_plane import cluster, namespace
 from tests.kit.report import pytest_terminal_summary
@@ -9,6 +10,7 @@ from tests.kit.sweep import simulated_lane
 
 __all__ = [
     "cluster",
+    "helm",
     "namespace",
     "proxy",
     "pytest_terminal_summary",

@@ -1,11 +1,8 @@
 """The Helm chart, as helm renders it."""
 
-import functools
 import json
-import subprocess
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -18,49 +15,16 @@ from conch.clients.resources import CHILDREN, OF_DRA, RESOURCES
 from conch.handlers.watches import WATCHED
 from conch.metrics import rules as recording
 from conch.provisioning.coexistence import PRIORITY_CLASSES, Coexistence, coexistence
-from e2e.cluster.artifacts import ensure_binaries
-from e2e.cluster.progress import terminal_reporter
-
-ROOT = Path(__file__).resolve().parents[3]
-CHART = ROOT / "charts" / "conch"
-NAMESPACE = "conch-system"
-
-Object = dict[str, Any]
+from tests.kit.chart import CHART, NAMESPACE, ROOT, Object, Objects, call, refused, rendered
 
 
-@pytest.fixture(scope="session")
-def helm() -> Path:
-    return ensure_binaries({"helm"}, report=terminal_reporter()) / "helm"
-
-
-def call(helm: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([helm, *words], capture_output=True, text=True, check=False, timeout=60)
-
-
-@functools.cache
-def rendered(helm: Path, *settings: str) -> dict[tuple[str, str], Object]:
-    """What a release `conch` would apply, by kind and name."""
-    sets = [word for setting in settings for word in ("--set", setting)]
-    done = call(helm, "template", "conch", str(CHART), "-n", NAMESPACE, *sets)
-    assert done.returncode == 0, done.stderr
-    objects = [o for o in yaml.safe_load_all(done.stdout) if o]
-    return {(o["kind"], o["metadata"]["name"]): o for o in objects}
-
-
-def refused(helm: Path, *settings: str) -> str:
-    sets = [word for setting in settings for word in ("--set", setting)]
-    done = call(helm, "template", "conch", str(CHART), *sets)
-    assert done.returncode != 0, done.stdout
-    return done.stderr
-
-
-def pod_spec(objects: dict[tuple[str, str], Object]) -> Object:
+def pod_spec(objects: Objects) -> Object:
     spec = objects["Deployment", "conch"]["spec"]["template"]["spec"]
     assert isinstance(spec, dict)
     return spec
 
 
-def arguments(objects: dict[tuple[str, str], Object]) -> list[str]:
+def arguments(objects: Objects) -> list[str]:
     (container,) = pod_spec(objects)["containers"]
     return [*container["command"], *container["args"]]
 
@@ -111,6 +75,33 @@ EVERYTHING = (
     "coexistence.karpenter.duration=1h30m",
     "coexistence.clusterAutoscaler.enabled=true",
     "coexistence.descheduler.enabled=true",
+    "frontDoor.tls.secretName=front-door-tls",
+    "frontDoor.domain=models.example.com",
+    "frontDoor.keys.everywhere=true",
+    "frontDoor.jwt.enabled=true",
+    "frontDoor.jwt.keySecret.name=issuer",
+    "frontDoor.jwt.issuer=https://id.example.com/",
+    "frontDoor.jwt.audience=models",
+    "frontDoor.metricsNamespaces={monitoring}",
+    "frontDoor.service.type=LoadBalancer",
+    "frontDoor.service.annotations.note=x",
+    "frontDoor.service.nodePorts.grpc=30081",
+    "frontDoor.service.loadBalancerClass=lan",
+    "frontDoor.service.loadBalancerSourceRanges={192.0.2.0/24}",
+    "frontDoor.service.externalTrafficPolicy=Local",
+    "frontDoor.ingress.enabled=true",
+    "frontDoor.ingress.className=lan",
+    "frontDoor.ingress.annotations.note=x",
+    "frontDoor.ingress.hosts={models.example.com,*.vision.models.example.com}",
+    "frontDoor.ingress.tls[0].secretName=front-door-tls",
+    "frontDoor.nodeSelector.edge=yes",
+    "frontDoor.tolerations[0].key=edge",
+    "frontDoor.affinity.nodeAffinity.x=y",
+    "frontDoor.topologySpreadConstraints[0].maxSkew=1",
+    "frontDoor.priorityClassName=system-cluster-critical",
+    "frontDoor.podLabels.team=platform",
+    "frontDoor.podAnnotations.note=x",
+    "frontDoor.agent.extraArgs={--address=0.0.0.0}",
 )
 
 
@@ -220,12 +211,12 @@ def test_the_pod_keeps_to_the_restricted_standard(helm: Path) -> None:
     assert {next(k for k in v if k != "name") for v in spec["volumes"]} == {"emptyDir"}
 
 
-def rules(objects: dict[tuple[str, str], Object]) -> list[tuple[Object, Object]]:
+def rules(objects: Objects) -> list[tuple[Object, Object]]:
     roles = [o for (kind, _), o in objects.items() if kind in ("ClusterRole", "Role")]
     return [(role, rule) for role in roles for rule in role["rules"]]
 
 
-def allowed(objects: dict[tuple[str, str], Object], kind: str) -> set[str]:
+def allowed(objects: Objects, kind: str) -> set[str]:
     """What the operator's own roles let it do to objects of a kind."""
     resource = RESOURCES[kind]
     own = {("ClusterRole", "conch"), ("Role", "conch-leader")}
@@ -238,13 +229,15 @@ def allowed(objects: dict[tuple[str, str], Object], kind: str) -> set[str]:
     }
 
 
-def test_no_role_has_a_wildcard_or_reads_secrets(helm: Path) -> None:
+def test_no_role_has_a_wildcard_and_the_front_doors_alone_reads_secrets(helm: Path) -> None:
     found = rules(rendered(helm, *EVERYTHING))
     assert found
     for role, rule in found:
         for part in ("apiGroups", "resources", "verbs"):
             assert not [w for w in rule[part] if "*" in w], role["metadata"]["name"]
-        assert not {"secrets", "pods/exec", "roles", "clusterroles"} & set(rule["resources"])
+        assert not {"pods/exec", "roles", "clusterroles"} & set(rule["resources"])
+        if role["metadata"]["name"] != "conch-front-door":
+            assert "secrets" not in rule["resources"]
 
 
 @pytest.mark.parametrize("kind", sorted({*WATCHED, *CHILDREN}))
@@ -266,7 +259,7 @@ def test_the_operator_may_do_no_more_than_it_does(helm: Path) -> None:
     assert allowed(objects, "Lease") == {"create", "get", "update"}
 
 
-def operator_args(objects: dict[tuple[str, str], Object]) -> list[str]:
+def operator_args(objects: Objects) -> list[str]:
     spec = objects["Deployment", "conch"]["spec"]["template"]["spec"]
     return [str(a) for a in spec["containers"][0]["args"]]
 
@@ -333,7 +326,7 @@ def test_priority_classes_preempt_nobody_and_outlive_the_chart(helm: Path) -> No
         assert body["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
 
 
-def cache_pod(objects: dict[tuple[str, str], Object]) -> Object:
+def cache_pod(objects: Objects) -> Object:
     spec = objects["DaemonSet", "conch-cache"]["spec"]["template"]["spec"]
     assert isinstance(spec, dict)
     return spec
@@ -391,14 +384,19 @@ def test_bindings_are_for_the_account_that_the_pod_has(helm: Path) -> None:
     for settings in ((), ("serviceAccount.create=false", "serviceAccount.name=mine")):
         objects = rendered(helm, *settings)
         account = pod_spec(objects)["serviceAccountName"]
-        bindings = [o for (kind, _), o in objects.items() if kind.endswith("Binding")]
+        bindings = [
+            o
+            for (kind, name), o in objects.items()
+            if kind.endswith("Binding") and name != "conch-front-door"
+        ]
         subject = {"kind": "ServiceAccount", "name": account, "namespace": NAMESPACE}
         assert [b["subjects"] for b in bindings] == [[subject], [subject]]
         assert (("ServiceAccount", account) in objects) == (not settings)
 
 
 def test_parts_can_be_left_out(helm: Path) -> None:
-    objects = rendered(helm, "rbac.create=false", "aggregateRoles=false")
+    left_out = ("rbac.create=false", "aggregateRoles=false", "frontDoor.enabled=false")
+    objects = rendered(helm, *left_out)
     assert {kind for kind, _ in objects} == {"ServiceAccount", "Deployment"}
 
 
@@ -436,6 +434,7 @@ def test_the_operator_is_scraped_under_the_names_of_its_services(helm: Path) -> 
     assert endpoint["port"] in ports
 
 
+SCHEMA: Object = json.loads((CHART / "values.schema.json").read_text())
 REFUSED = [
     ("replicas=some", "at '/replicas': got string, want integer"),
     ("operator.tickseconds=2", "additional properties 'tickseconds' not allowed"),
@@ -506,14 +505,19 @@ def test_dashboards_come_where_the_sidecar_of_grafana_looks(helm: Path) -> None:
     assert {name: json.loads(text) for name, text in found["data"].items()} == stored
 
 
-def test_every_value_is_in_the_schema_and_documented_by_its_own_line() -> None:
-    values = yaml.safe_load((CHART / "values.yaml").read_text())
-    schema = yaml.safe_load((CHART / "values.schema.json").read_text())
-    assert set(values) == set(schema["properties"]) - {"global"}
+def in_schema(path: str, values: Object, schema: Object) -> None:
+    assert set(values) == set(schema["properties"]) - {"global"}, path
     for name, part in values.items():
-        inner = schema["properties"][name].get("properties")
-        if inner is not None:
-            assert set(part) == set(inner), name
+        inner = schema["properties"][name]
+        reference = inner.get("$ref", "").removeprefix("#/definitions/")
+        inner = SCHEMA["definitions"][reference] if reference else inner
+        if "properties" in inner:
+            assert inner["additionalProperties"] is False, f"{path}.{name}"
+            in_schema(f"{path}.{name}", part, inner)
+
+
+def test_every_value_is_in_the_schema_however_deep() -> None:
+    in_schema("", yaml.safe_load((CHART / "values.yaml").read_text()), SCHEMA)
 
 
 def test_crds_are_those_of_the_repository() -> None:
