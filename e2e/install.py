@@ -22,6 +22,8 @@ NAMESPACE = "conch-system"
 RELEASE = "conch"
 HELM_TIMEOUT_S = 180.0
 CACHE_SIZE = "2Gi"
+DOMAIN = "models.test"
+"""In which services have hosts; no name server knows it, so tests name hosts in their requests."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,18 @@ def chart_values(
         "sources": {"filePrefixes": [str(models)]},
         "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}],
         "cache": cache_values(cluster),
+        "frontDoor": front_door_values(),
+    }
+
+
+def front_door_values() -> dict[str, object]:
+    """Return the front door: small, beside all else on two cores, and never throttled."""
+    tiny = {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"memory": "512Mi"}}
+    return {
+        "domain": DOMAIN,
+        "haproxy": {"resources": tiny},
+        "agent": {"resources": tiny},
+        "closeGraceSeconds": 30,
     }
 
 
