@@ -79,3 +79,11 @@ def test_options_are_there() -> None:
         )
         for option in re.findall(r"--[a-z-]+", rest):
             assert option in help_text, f"{words} {option}"
+
+
+@pytest.mark.parametrize("path", sorted(set(re.findall(r"`frontDoor\.([A-Za-z.]+)`", TEXT))))
+def test_values_of_the_chart_are_there(path: str) -> None:
+    found = yaml.safe_load((ROOT / "charts" / "conch" / "values.yaml").read_text())["frontDoor"]
+    for part in path.split("."):
+        assert part in found
+        found = found[part]
