@@ -1,8 +1,9 @@
 """What callers are told of a service: facts of a ModelService and its Model, without I/O."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from pydantic import ValidationError
 
@@ -27,6 +28,18 @@ class Addresses:
     """Host and port, such as conch-front-door.conch-system.svc:8001."""
     own_host: bool = False
     """Whether ``url`` is the service's own host, so that it needs no path."""
+
+    @classmethod
+    def reached(cls, host: str, protocol: str | None = None, *, own_host: bool = False) -> Self:
+        """Return the addresses as a caller knows them, who asked for a page.
+
+        ``host`` is the request's Host header; ``protocol`` its X-Forwarded-Proto, which anybody may
+        have written: what is not https is http. Both protocols are spoken at the one port.
+        """
+        secure = (protocol or "").strip().lower() == "https"
+        scheme, port = ("https", 443) if secure else ("http", 80)
+        bare = re.search(r":[0-9]+$", host) is None
+        return cls(f"{scheme}://{host}", f"{host}:{port}" if bare else host, own_host)
 
     def of(self, namespace: str, service: str) -> str:
         """Return the address of a service, without a slash at its end."""

@@ -109,3 +109,22 @@ def test_addresses_from_outside_and_by_host() -> None:
     assert found.secure
     own = Addresses("http://answers.vision.example/", "answers.vision.example:80", own_host=True)
     assert page(addresses=own).url == "http://answers.vision.example"
+
+
+@pytest.mark.parametrize(
+    ("host", "protocol", "url", "grpc"),
+    [
+        ("door", None, "http://door", "door:80"),
+        ("door:8080", None, "http://door:8080", "door:8080"),
+        ("models.example", "https", "https://models.example", "models.example:443"),
+        ("models.example:8443", "HTTPS ", "https://models.example:8443", "models.example:8443"),
+        ("[fd00::1]", None, "http://[fd00::1]", "[fd00::1]:80"),
+        ("[fd00::1]:81", "http", "http://[fd00::1]:81", "[fd00::1]:81"),
+        ("door", "javascript", "http://door", "door:80"),
+    ],
+)
+def test_addresses_are_those_that_the_caller_used(
+    host: str, protocol: str | None, url: str, grpc: str
+) -> None:
+    assert Addresses.reached(host, protocol) == Addresses(url, grpc)
+    assert Addresses.reached(host, protocol, own_host=True).own_host
