@@ -35,6 +35,8 @@ API_KEYS = "on"
 
 LABEL_ZONE = "topology.kubernetes.io/zone"
 LABEL_HOST = "kubernetes.io/hostname"
+LABEL_NAMESPACE_NAME = "kubernetes.io/metadata.name"
+"""Each namespace carries its own name so."""
 
 TRITON_CONTAINER = "triton"
 FETCH_CONTAINER = "fetch"

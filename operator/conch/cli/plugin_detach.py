@@ -26,8 +26,15 @@ from conch.api.names import (
 from conch.cli.plugin_read import FORBIDDEN, leader_of
 from conch.cli.plugin_target import PluginError, service_of
 from conch.clients.clock import Clock, iso
-from conch.clients.cluster import MERGE_PATCH, STRATEGIC_PATCH, Cluster, ClusterError, Object
-from conch.clients.resources import CHILDREN, CLAIM_TEMPLATE
+from conch.clients.cluster import (
+    MERGE_PATCH,
+    STRATEGIC_PATCH,
+    Cluster,
+    ClusterError,
+    Object,
+    Precondition,
+)
+from conch.clients.resources import CHILDREN, CLAIM_TEMPLATE, NETWORK_POLICY
 from conch.provisioning.metadata import LABEL_NAMESPACE, bounded
 from conch.reconcile import views
 
@@ -40,6 +47,7 @@ ANSWER_S = 30.0
 """How long an operator that runs may take to say that it leaves a service alone."""
 SILENCE_S = 5.0
 """No operator is taken to run where none answers for so long and no lease is kept."""
+_OPENED = "deleted: everybody may reach the pods"
 _POLL_S = 0.2
 _TRIES = 5
 _ABSENT = 404
@@ -74,6 +82,7 @@ class Detaching:
         changes = [await self._let_go(service, kind) for kind in (*CHILDREN, "Pod")]
         changes.append(await self._claims(service))
         changes.append(await self._volumes())
+        changes.append(await self._open())
         await self._annotate({ANNOTATION_DETACHED: iso(self.clock.wall())})
         return [change for some in changes for change in some]
 
@@ -128,6 +137,27 @@ class Detaching:
                     f"{LABEL_SERVICE}={bounded(self.name)}"
                 )
             return []
+
+    async def _open(self) -> list[Change]:
+        """Delete the policy that lets the front door in alone, which will not know the service long."""
+        selector = f"{LABEL_SERVICE}={bounded(self.name)},{LABEL_MANAGED_BY}={MANAGED_BY}"
+        changes = []
+        try:
+            found = await self.cluster.list(
+                NETWORK_POLICY, selector=selector, namespace=self.namespace
+            )
+            for body in found:
+                name, uid = body["metadata"]["name"], body["metadata"]["uid"]
+                await self.cluster.delete(NETWORK_POLICY, name, self.namespace, Precondition(uid))
+                changes.append(Change(NETWORK_POLICY, name, (_OPENED,)))
+        except ClusterError as error:
+            if error.status != FORBIDDEN:
+                raise
+            self.say(
+                f"note: you may not delete NetworkPolicies; where there is one with {selector}, only "
+                "the front door reaches the pods, and it forgets the service with its ModelService"
+            )
+        return changes
 
     async def _volumes(self) -> list[Change]:
         """Let the PersistentVolumes of file:// sources go; the operator deletes orphans of its own."""

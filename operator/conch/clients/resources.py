@@ -36,6 +36,7 @@ _BUILT_IN = (
     ResourceKind("ReplicaSet", "replicasets", "apps"),
     ResourceKind("ControllerRevision", "controllerrevisions", "apps"),
     ResourceKind("PodDisruptionBudget", "poddisruptionbudgets", "policy"),
+    ResourceKind("NetworkPolicy", "networkpolicies", "networking.k8s.io"),
     ResourceKind("Lease", "leases", "coordination.k8s.io"),
     ResourceKind("ResourceSlice", "resourceslices", "resource.k8s.io", namespaced=False),
     ResourceKind("ResourceClaim", "resourceclaims", "resource.k8s.io"),
@@ -56,6 +57,8 @@ CHILDREN = (
     "ReplicaSet",
 )
 """Kinds that a ModelService owns, all labelled as managed by Conch."""
+NETWORK_POLICY = "NetworkPolicy"
+"""Another that it owns, where services are isolated."""
 
 OF_DRA = ("ResourceSlice", "ResourceClaim", "ResourceClaimTemplate")
 """Kinds of Dynamic Resource Allocation, touched only where the installation wants it; API servers

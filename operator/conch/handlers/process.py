@@ -15,7 +15,7 @@ from conch.clients.cluster import Cluster, ClusterError, connect
 from conch.clients.lease import Elector
 from conch.clients.lease_thread import LeaseThread
 from conch.clients.prometheus import Prometheus
-from conch.clients.resources import CHILDREN, CLAIM_TEMPLATE
+from conch.clients.resources import CHILDREN, CLAIM_TEMPLATE, NETWORK_POLICY
 from conch.handlers.serving import serve
 from conch.handlers.watches import registry_of, watched
 from conch.handlers.watching import keep_watching
@@ -35,10 +35,20 @@ LISTS_AT_ONCE = 3
 """Enough to keep the API server busy, and few enough to hold little of them in memory."""
 
 
+FORBIDDEN = 403
+"""The status of a request for which this account has no permission."""
+
+
 def _kinds(settings: Settings) -> tuple[str, ...]:
-    return tuple(
-        dict.fromkeys((*watched(settings), *CHILDREN, *((CLAIM_TEMPLATE,) if settings.dra else ())))
-    )
+    """Return the kinds that are listed again and again."""
+    optional = {CLAIM_TEMPLATE: settings.dra, NETWORK_POLICY: settings.isolation is not None}
+    chosen = (kind for kind, wanted in optional.items() if wanted)
+    return tuple(dict.fromkeys((*watched(settings), *CHILDREN, *chosen)))
+
+
+def _past(settings: Settings) -> tuple[str, ...]:
+    """Return the kinds of which there may be objects that other settings made: they are to go."""
+    return () if settings.isolation else (NETWORK_POLICY,)
 
 
 @dataclass(frozen=True)
@@ -150,13 +160,16 @@ async def _lead(
     """
     await lease.acquire()
     settings = reconciler.settings
-    kinds = _kinds(settings)
+    kinds, past = _kinds(settings), _past(settings)
     source = Prometheus(settings.prometheus_url) if settings.prometheus_url else None
     async with asyncio.TaskGroup() as group:
         group.create_task(lease.keep())
-        await _first_list(cluster, reconciler, kinds)
+        await _first_list(cluster, reconciler, kinds, past)
         every = settings.relist_seconds
-        group.create_task(keep_listing(cluster, reconciler, kinds, every=every, sooner=missed))
+        listing = keep_listing(
+            cluster, reconciler, kinds, every=every, sooner=missed, while_known=past
+        )
+        group.create_task(listing)
         if source is not None:
             clock = SystemClock()
             tick = settings.tick_seconds
@@ -167,19 +180,28 @@ async def _lead(
         group.create_task(reconciler.run())
 
 
-async def _first_list(cluster: Cluster, reconciler: Reconciler, kinds: tuple[str, ...]) -> None:
-    """List every kind once; nothing is decided on a part of the cluster."""
+async def _first_list(
+    cluster: Cluster, reconciler: Reconciler, kinds: tuple[str, ...], past: tuple[str, ...]
+) -> None:
+    """List every kind once; nothing is decided on a part of the cluster.
+
+    Who may not list what is of the past has not made any.
+    """
     few = asyncio.Semaphore(LISTS_AT_ONCE)
 
     async def take(kind: str) -> None:
         async with few:
-            await relist(cluster, reconciler.store, (kind,))
+            try:
+                await relist(cluster, reconciler.store, (kind,))
+            except ClusterError as error:
+                if kind not in past or error.status != FORBIDDEN:
+                    raise
 
     listed = False
     while not listed:
         try:
             async with asyncio.TaskGroup() as group:
-                for kind in kinds:
+                for kind in (*kinds, *past):
                     group.create_task(take(kind))
         except* ClusterError as errors:
             logger.warning("not listed: %s", errors.exceptions[0])

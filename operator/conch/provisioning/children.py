@@ -5,6 +5,7 @@ from typing import Any
 from conch.provisioning.config_map import config_map
 from conch.provisioning.controller_revision import controller_revision
 from conch.provisioning.metadata import Owner
+from conch.provisioning.network_policy import Isolation, network_policy
 from conch.provisioning.pdb import pdb
 from conch.provisioning.service import service
 from conch.provisioning.service_account import service_account
@@ -12,10 +13,13 @@ from conch.provisioning.snapshot import Snapshot
 from conch.provisioning.volumes import local_volume
 
 
-def service_children(snapshot: Snapshot, *, owner: Owner) -> tuple[dict[str, Any], ...]:
+def service_children(
+    snapshot: Snapshot, *, owner: Owner, isolation: Isolation | None = None
+) -> tuple[dict[str, Any], ...]:
     """Return the children that a service has once; traffic goes to the snapshot's revision."""
     budget = pdb(snapshot, owner=owner)
     return (
+        *((network_policy(snapshot, isolation, owner=owner),) if isolation else ()),
         service_account(snapshot, owner=owner),
         service(snapshot, owner=owner),
         *((budget,) if budget else ()),

@@ -40,3 +40,8 @@ def service(snapshot: Snapshot, *, owner: Owner) -> dict[str, Any]:
 def url(name: str, namespace: str) -> str:
     """Return the HTTP address of a service inside the cluster."""
     return f"http://{name}.{namespace}.svc:{PORT_HTTP}"
+
+
+def grpc(name: str, namespace: str) -> str:
+    """Return the host and port of a service over gRPC inside the cluster."""
+    return f"{name}.{namespace}.svc:{PORT_GRPC}"

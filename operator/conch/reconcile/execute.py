@@ -6,13 +6,14 @@ from typing import Any
 
 from conch.api.names import LABEL_REVISION, LABEL_SERVICE
 from conch.api.service import Disruption
-from conch.clients.resources import CLAIM_TEMPLATE
+from conch.clients.resources import CLAIM_TEMPLATE, NETWORK_POLICY
 from conch.decisions.fleet import ReplicaSet, ServiceKey
 from conch.decisions.replicas import Plan, SetPlan
 from conch.provisioning import resources
 from conch.provisioning.children import revision_children, service_children
 from conch.provisioning.device_claim import claim_template
 from conch.provisioning.metadata import bounded
+from conch.provisioning.network_policy import Isolation
 from conch.provisioning.replica_set import replica_set, replica_set_name
 from conch.reconcile.gather import ServiceFacts
 from conch.reconcile.node_cache import NodeCaches
@@ -28,7 +29,15 @@ _OF_REVISION = ("ControllerRevision", "ConfigMap", "PersistentVolumeClaim")
 class Executor:
     """Turns plans into writes. ``execute`` raises ClusterError and NotLeaderError."""
 
-    def __init__(self, writer: Writer, store: Store, caches: NodeCaches) -> None:
+    def __init__(
+        self,
+        writer: Writer,
+        store: Store,
+        caches: NodeCaches,
+        isolation: Isolation | None = None,
+    ) -> None:
+        """``isolation``: who may reach the pods of services; None is anybody."""
+        self._isolation = isolation
         self._writer = writer
         self._caches = caches
         self._store = store
@@ -92,10 +101,14 @@ class Executor:
                 wrote |= await ensure(child)
         serving = facts.snapshots.get(plan.serving_revision or "")
         if serving is not None:
-            for child in service_children(serving, owner=facts.owner):
+            for child in service_children(serving, owner=facts.owner, isolation=self._isolation):
                 if child["kind"] != "PodDisruptionBudget" or self._budgets(facts):
                     wrote |= await self._writer.ensure(child)
-        return await self._drop_budget(facts) or wrote
+        if facts.spec.disruption is Disruption.ALLOW:
+            wrote |= await self._drop("PodDisruptionBudget", facts)
+        if self._isolation is None:
+            wrote |= await self._drop(NETWORK_POLICY, facts)
+        return wrote
 
     def _budgets(self, facts: ServiceFacts) -> bool:
         """Tell whether a budget has anything to protect, or is there already.
@@ -117,13 +130,12 @@ class Executor:
         found = [self._store.get("PersistentVolume", name) or {} for name in volumes]
         return all(v.get("status", {}).get("phase") in ("Available", "Bound") for v in found)
 
-    async def _drop_budget(self, facts: ServiceFacts) -> bool:
-        if facts.spec.disruption is not Disruption.ALLOW:
+    async def _drop(self, kind: str, facts: ServiceFacts) -> bool:
+        """Delete a child of the service's name that it is to have no longer; tell if there was one."""
+        child = self._store.get(kind, facts.key.name, facts.key.namespace)
+        if child is None or not _belongs(child, facts):
             return False
-        budget = self._store.get("PodDisruptionBudget", facts.key.name, facts.key.namespace)
-        if budget is None or not _belongs(budget, facts):
-            return False
-        await self._writer.delete("PodDisruptionBudget", budget)
+        await self._writer.delete(kind, child)
         return True
 
     def _number(self, facts: ServiceFacts, revision: str) -> int:

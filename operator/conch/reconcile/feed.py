@@ -11,7 +11,7 @@ from conch.api.names import LABEL_MANAGED_BY, MANAGED_BY
 from conch.clients.clock import Clock
 from conch.clients.cluster import Cluster, ClusterError
 from conch.clients.prometheus import MetricsSource, MetricsUnavailable
-from conch.clients.resources import CLAIM_TEMPLATE, OF_DRA
+from conch.clients.resources import CLAIM_TEMPLATE, NETWORK_POLICY, OF_DRA
 from conch.metrics.queries import queries
 from conch.metrics.series import Series
 from conch.metrics.signals import parse
@@ -28,6 +28,7 @@ OWN_ONLY = (
     "PersistentVolumeClaim",
     "PersistentVolume",
     CLAIM_TEMPLATE,
+    NETWORK_POLICY,
 )
 """Kinds of which only Conch's own objects are listed. Of the others all are watched anyway, and
 what is somebody else's is known before Conch would apply something of the same name."""
@@ -70,15 +71,20 @@ async def keep_listing(
     *,
     every: float,
     sooner: asyncio.Event,
+    while_known: tuple[str, ...] = (),
 ) -> None:
-    """List all kinds every so many seconds, and when ``sooner`` is set, for ever."""
+    """List all kinds every so many seconds, and when ``sooner`` is set, for ever.
+
+    Those of ``while_known`` only as long as there are any.
+    """
     while True:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(every):  # wait_for may lose a cancellation
                 await sooner.wait()
         sooner.clear()
+        known = (kind for kind in while_known if any(reconciler.store.all(kind)))
         try:
-            if await relist(cluster, reconciler.store, kinds):
+            if await relist(cluster, reconciler.store, (*kinds, *known)):
                 reconciler.wake()
         except ClusterError as error:
             logger.warning("not listed: %s", error)

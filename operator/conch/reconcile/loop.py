@@ -70,8 +70,8 @@ class Reconciler:
             self.cluster, self.store, self._writer, self.clock, self.settings.cache_path
         )
         self._carrier = Carrier(
-            Executor(self._writer, self.store, self._caches),
-            Teller(self._writer, Recorder(self.cluster, self.clock)),
+            Executor(self._writer, self.store, self._caches, self.settings.isolation),
+            Teller(self._writer, Recorder(self.cluster, self.clock), self.settings.front_door),
             self.clock,
             concurrency=self.settings.concurrency,
             wake=self.wake,

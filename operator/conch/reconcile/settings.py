@@ -3,10 +3,12 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from urllib.parse import urlsplit
 
 from conch.api.endpoint import HOST
 from conch.decisions.shares.usage import HALF_LIFE_S
 from conch.provisioning.coexistence import Coexistence
+from conch.provisioning.network_policy import Isolation
 from conch.provisioning.snapshot import Images
 
 _URL = re.compile(r"https?://[^\s/:?#@]+(:[0-9]+)?")
@@ -46,6 +48,23 @@ class FrontDoor:
                 "as models.example.com"
             )
 
+    def url_of(self, namespace: str, service: str) -> str:
+        """Return the HTTP address of a service, without a slash at its end."""
+        if self.domain is None:
+            return f"{self.url}/{namespace}/{service}"
+        parts = urlsplit(self.url)
+        port = "" if parts.port is None else f":{parts.port}"
+        return f"{parts.scheme}://{service}.{namespace}.{self.domain}{port}"
+
+    def grpc_of(self, namespace: str, service: str) -> str:
+        """Return the host and port of a service over gRPC.
+
+        Without a domain it is that of all services: callers name theirs in the metadata.
+        """
+        if self.domain is None:
+            return self.grpc
+        return f"{service}.{namespace}.{self.domain}:{self.grpc.rpartition(':')[2]}"
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -77,3 +96,11 @@ class Settings:
     """After which what a tenant held counts half."""
     concurrency: int = 16
     """Services whose writes are under way at once."""
+
+    @property
+    def isolation(self) -> Isolation | None:
+        """Who may reach the pods of services; None is anybody."""
+        door = self.front_door
+        if door is None or not door.isolate:
+            return None
+        return Isolation(self.lease_namespace, door.metrics_namespaces)

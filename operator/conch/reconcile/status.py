@@ -13,10 +13,11 @@ from conch.decisions.replicas import Plan
 from conch.decisions.scaling import ScalingDecision
 from conch.decisions.shares import Grant
 from conch.provisioning.metadata import bounded
-from conch.provisioning.service import url
+from conch.provisioning.service import grpc, url
 from conch.reconcile.gather import ServiceFacts
 from conch.reconcile.health import Failure, failure_of
 from conch.reconcile.resolve import Fault, parsed
+from conch.reconcile.settings import FrontDoor
 
 Object = dict[str, Any]
 C = ConditionType
@@ -72,15 +73,17 @@ def _troubling(condition: Object) -> bool:
     return bool(condition["status"] == bad)
 
 
-def service_status(outcome: Outcome, now: str) -> Object:
+def service_status(outcome: Outcome, now: str, door: FrontDoor | None = None) -> Object:
     """Return the status object of a ModelService, ready to be applied."""
     facts = outcome.facts
     service = facts.service
+    namespace, name = service.key
     live = [p for p in service.pods if not p.deleting]
     pools = _pool_replicas(facts, live)
     status = ModelServiceStatus(
         observed_generation=_generation(facts.body),
-        url=url(service.key.name, service.key.namespace),
+        url=door.url_of(namespace, name) if door else url(name, namespace),
+        grpc=door.grpc_of(namespace, name) if door else grpc(name, namespace),
         selector=f"{LABEL_SERVICE}={bounded(service.key.name)}",
         replicas=sum(not p.gated for p in live),
         ready_replicas=len(_answering(facts)),

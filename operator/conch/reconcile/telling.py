@@ -11,6 +11,7 @@ from conch.clients.events import Recorder
 from conch.decisions.fleet import ServiceKey
 from conch.reconcile import status as statuses
 from conch.reconcile.exposition import ServiceFigures, figures
+from conch.reconcile.settings import FrontDoor
 from conch.reconcile.status import Outcome
 from conch.reconcile.writer import Writer
 
@@ -39,7 +40,11 @@ class _Told:
 class Teller:
     """Writes statuses and Events. ``tell`` raises ClusterError and NotLeaderError."""
 
-    def __init__(self, writer: Writer, recorder: Recorder) -> None:
+    def __init__(
+        self, writer: Writer, recorder: Recorder, front_door: FrontDoor | None = None
+    ) -> None:
+        """``front_door``: through which services are reached, where there is one."""
+        self._front_door = front_door
         self._writer = writer
         self._recorder = recorder
         self._wanted: dict[ServiceKey, int] = {}
@@ -63,7 +68,7 @@ class Teller:
         the epoch.
         """
         key, body = outcome.facts.key, outcome.facts.body
-        status = statuses.service_status(outcome, iso(now))
+        status = statuses.service_status(outcome, iso(now), self._front_door)
         shown, old = figures(outcome, status), body.get("status") or {}
         if more_coming and _verdicts(old) == _verdicts(status):
             return shown

@@ -38,6 +38,7 @@ CREATED = frozenset(
     {
         "ControllerRevision",
         "ConfigMap",
+        "NetworkPolicy",
         "PersistentVolume",
         "PersistentVolumeClaim",
         "PodDisruptionBudget",

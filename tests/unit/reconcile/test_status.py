@@ -10,6 +10,7 @@ from conch.decisions.replicas import Plan, SetPlan
 from conch.decisions.scaling import ScalingDecision, ScalingState
 from conch.reconcile.gather import ServiceFacts
 from conch.reconcile.resolve import Fault
+from conch.reconcile.settings import FrontDoor
 from conch.reconcile.status import Outcome, broken_status, pool_status, service_status
 from tests.unit.reconcile import bodies
 from tests.unit.reconcile.bodies import current_revision, gathered, of_revision, store
@@ -92,6 +93,28 @@ def test_the_numbers() -> None:
     assert status["variant"] == "fp32"
     assert status["revision"] == found.service.revision
     assert status["observedGeneration"] == 1
+
+
+@pytest.mark.parametrize(
+    ("door", "url", "grpc"),
+    [
+        (None, "http://digits.vision.svc:8000", "digits.vision.svc:8001"),
+        (FrontDoor("http://door", "door:8001"), "http://door/vision/digits", "door:8001"),
+        (
+            FrontDoor("https://a.example", "a.example:443", "m.example"),
+            "https://digits.vision.m.example",
+            "digits.vision.m.example:443",
+        ),
+        (
+            FrontDoor("http://10.0.0.1:30080", "10.0.0.1:30081", "m.example"),
+            "http://digits.vision.m.example:30080",
+            "digits.vision.m.example:30081",
+        ),
+    ],
+)
+def test_where_it_is_reached(door: FrontDoor | None, url: str, grpc: str) -> None:
+    status = service_status(outcome(facts(bodies.pod("p1"))), NOW, door)
+    assert (status["url"], status["grpc"]) == (url, grpc)
 
 
 def test_a_replica_that_starts() -> None:
