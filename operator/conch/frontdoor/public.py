@@ -106,6 +106,8 @@ def _token(jwt: Jwt, bearer: str) -> Iterator[str]:
     yield "acl is_token var(txn.token) -m reg ^[^.]+[.][^.]+[.][^.]+$"
     verified = f"var(txn.token),jwt_verify({jwt.algorithm},{jwt.key_file})"
     yield f"http-request set-var(txn.signed) {verified} if is_token"
+    algorithm = f"{{ var(txn.token),jwt_header_query('$.alg') -m str {jwt.algorithm} }}"
+    yield f"http-request unset-var(txn.signed) if is_token !{algorithm}"
     yield "acl good_token var(txn.signed) -m int 1"
     yield "http-request set-var(txn.now) date if good_token"
     for claim, bound in (("exp", "gt 0"), ("nbf", "le 0")):
