@@ -5,6 +5,7 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from conch.api.conditions import Reason
 from conch.api.signals import Signals
 from conch.decisions.scaling import (
     PoolLoad,
@@ -68,6 +69,10 @@ def loads(numbers: st.SearchStrategy[float]) -> st.SearchStrategy[ServiceLoad]:
         instances=st.integers(1, 4),
         declared=declared,
         may_sleep=st.booleans(),
+        held_back=st.just(0.0) | st.floats(0, 1e6),
+        asked_ago=st.none() | st.floats(0, 1000),
+        deaf=st.none() | st.floats(0, 120),
+        slept=st.booleans(),
         standby=st.integers(0, 4),
     )
 
@@ -172,3 +177,17 @@ def test_more_load_never_wishes_fewer(
 def test_what_lasts_of_the_state_survives_a_restart(steps: list[ServiceLoad]) -> None:
     state = follow(steps)[-1].state
     assert ScalingState.from_dict(state.to_dict()).fits == state.fits
+
+
+@CALM
+@given(st.lists(loads(SANE), min_size=1, max_size=6), st.floats(0.1, 1000))
+def test_who_waits_is_served_and_silence_puts_nothing_to_sleep(
+    steps: list[ServiceLoad], tick: float
+) -> None:
+    steps = [replace(load, fixed=None) for load in steps]
+    for load, decision in zip(steps, follow(steps, tick), strict=True):
+        if not load.may_sleep or load.held_back > 0 or (load.held and load.deaf is not None):
+            assert decision.wished >= 1
+        if decision.wished == 0:
+            assert decision.reason is Reason.SCALED_TO_ZERO
+            assert decision.active

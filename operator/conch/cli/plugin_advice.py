@@ -27,10 +27,12 @@ ADVICE: Mapping[Reason, Advice] = {
         "kubectl describe pod -l conch.dev/service=NAME",
     ),
     R.SCALED_TO_ZERO: Advice(
-        (C.READY,),
-        "No replica is wanted: spec.replicas is 0. Where only scaling.minReplicas is 0, one stays until a "
-        "front door can hold requests for a service without any.",
-        "To serve again, unset spec.replicas or raise it, or raise spec.scaling.minReplicas.",
+        (C.READY, C.SCALING_ACTIVE),
+        "No replica is wanted. Ready is true where the front door holds the next request and the "
+        "service is woken for it (spec.scaling.minReplicas is 0 and nobody is expected to ask soon), "
+        "and false where spec.replicas is 0.",
+        "Nothing where it sleeps; to keep one awake, raise spec.scaling.minReplicas. Where it is "
+        "stopped, unset spec.replicas or raise it.",
     ),
     R.PLACED: Advice((C.ADMITTED,), "Every replica that is wanted has a node or a place on one."),
     R.NO_POOL: Advice(

@@ -57,6 +57,7 @@ def reasons(account: Account) -> Iterator[str]:
     known = {name: value for name, value in account["figures"].items() if value is not None}
     account = {**account, "figures": known}
     yield _wanted(account)
+    yield from _front_door(account)
     yield from _demand(account)
     yield from _capacity(account)
     yield from _reserve(account)
@@ -73,6 +74,25 @@ def _wanted(a: Account) -> str:
     return (
         f"{count} wanted, {there}{fits} ({a['reason']}, decided {_seconds(a['ageSeconds'])} ago)."
     )
+
+
+def _front_door(a: Account) -> Iterator[str]:
+    """Yield what the front door tells of a service that may sleep."""
+    told = a.get("frontDoor")
+    if told is None:
+        return
+    if told["waiting"]:
+        count = round(told["waiting"])
+        yield f"{count} {'request waits' if count == 1 else 'requests wait'} at the front door for a replica."
+    if told["askedSecondsAgo"] is not None:
+        yield f"A request last had to wait for a replica {_seconds(told['askedSecondsAgo'])} ago."
+    if told["silentSeconds"] is not None:
+        yield (
+            f"Not every replica of the front door reports (for {_seconds(told['silentSeconds'])}): nothing "
+            "falls asleep meanwhile, and after a minute what sleeps is woken where there is room."
+        )
+    elif a["held"] and told["idleSeconds"]:
+        yield f"Nobody has asked for {_seconds(told['idleSeconds'])}; it sleeps once waking is cheaper."
 
 
 _DEMAND = {

@@ -12,6 +12,7 @@ import kopf
 
 from conch.clients.clock import SystemClock
 from conch.clients.cluster import Cluster, ClusterError, connect
+from conch.clients.front_door import Agents
 from conch.clients.lease import Elector
 from conch.clients.lease_thread import LeaseThread
 from conch.clients.prometheus import Prometheus
@@ -20,6 +21,7 @@ from conch.handlers.serving import serve
 from conch.handlers.watches import registry_of, watched
 from conch.handlers.watching import keep_watching
 from conch.reconcile.feed import keep_listing, keep_measuring, recall, relist
+from conch.reconcile.listening import Listener
 from conch.reconcile.loop import Reconciler
 from conch.reconcile.settings import Settings
 from conch.reconcile.store import Store
@@ -177,6 +179,10 @@ async def _lead(
             group.create_task(recall(source, reconciler))
         else:
             reconciler.measured({}, fault="no Prometheus is set: give the operator its URL")
+        if reconciler.reports is not None:
+            namespace = settings.lease_namespace
+            listener = Listener(Agents(), reconciler.reports, reconciler.store, namespace)
+            group.create_task(listener.run())
         group.create_task(reconciler.run())
 
 

@@ -22,6 +22,7 @@ from conch.decisions.scaling.fleet import rates
 from conch.decisions.shares import Grant
 from conch.reconcile.carrier import Carrier
 from conch.reconcile.fair import Sharing
+from conch.reconcile.front_door import Heard, Reports
 from conch.reconcile.gather import FleetFacts, ServiceFacts, unknown_pools
 from conch.reconcile.localities import Localities, workload
 from conch.reconcile.profiles import Profiles
@@ -68,6 +69,8 @@ class _Tick:
     """Seconds since the epoch."""
     moment: float
     """The same in monotonic seconds."""
+    heard: Heard | None
+    """What the front door tells, None where there is none."""
 
 
 class Decider:
@@ -82,13 +85,16 @@ class Decider:
         recall: Recall,
         resting: Resting,
         sharing: Sharing,
+        reports: Reports | None = None,
     ) -> None:
+        """``reports``: what the front door tells, None where there is none."""
         self._clock = clock
         self._carrier = carrier
         self._profiles = profiles
         self._recall = recall
         self._resting = resting
         self._sharing = sharing
+        self._reports = reports
         self._measurement = Measurement({})
         self._localities = Localities()
         self._popular: Mapping[str, Mapping[Amounts, float]] = {}
@@ -108,13 +114,15 @@ class Decider:
     def decide(self, fleet: FleetFacts, now: float) -> list[Outcome]:
         """Return an outcome for each service; ``now`` in seconds since the epoch."""
         ledger = Ledger(by_pool=self._workload(fleet))
-        services = sorted((self._as_under_way(f) for f in fleet.services), key=_order)
-        for facts in services:
-            replicas.book_admitted(facts.service, facts.pools, facts.shapes, ledger)
         # Looked at once: between two looks one scrape would grow younger, and pass for another.
         moment = self._clock.monotonic()
+        heard = None if self._reports is None else self._reports.heard(now, moment)
+        told = fleet.services if heard is None else map(heard.of, fleet.services)
+        services = sorted((self._as_under_way(f) for f in told), key=_order)
+        for facts in services:
+            replicas.book_admitted(facts.service, facts.pools, facts.shapes, ledger)
         seen = replace(self._measurement, age=moment - self.measured_at)
-        tick = _Tick(fleet, ledger, seen, now, moment)
+        tick = _Tick(fleet, ledger, seen, now, moment, heard)
         proposals = [self._proposal(facts, tick) for facts in services]
         wishes = [self._wish(p) for p in proposals if p.facts.shapes]
         grants = self._granted(wishes, fleet, now)
@@ -184,6 +192,7 @@ class Decider:
             tick.ledger,
             now=tick.now,
             load_seconds=self._profiles.load_seconds(facts),
+            heard=tick.heard,
         )
         load = bound(load, self._sharing.last(facts.key))
         state = self.states.get(facts.key) or self._profiles.initial(facts)

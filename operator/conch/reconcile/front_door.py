@@ -13,6 +13,7 @@ from conch.api.names import FRONT_DOOR, LABEL_FRONT_DOOR
 from conch.clients.clock import Clock
 from conch.clients.front_door import Report
 from conch.decisions.fleet import ServiceKey
+from conch.reconcile.gather import ServiceFacts
 from conch.reconcile.store import leaving
 from conch.reconcile.views import condition
 
@@ -106,6 +107,20 @@ class Heard:
         """Return how long ago (s) a request last had to wait for a replica of a service."""
         at = self.asked_at.get(key)
         return None if at is None else max(0.0, self.moment - at)
+
+    def of(self, facts: ServiceFacts) -> ServiceFacts:
+        """Return a service with what is told of it; it is another one whenever that is."""
+        drains = [p for p in facts.service.pods if p.draining_since is not None]
+        counts = {p.uid: self.in_flight(p.uid, p.draining_since or 0.0) for p in drains}
+        told = (self.asked_at.get(facts.key), self.waiting(facts.key), tuple(counts.items()))
+        if told == (None, 0, ()):
+            return facts
+        pods = tuple(
+            replace(p, in_flight=counts[p.uid]) if p.uid in counts else p
+            for p in facts.service.pods
+        )
+        service = replace(facts.service, pods=pods) if counts else facts.service
+        return replace(facts, service=service, versions=(*facts.versions, told))
 
     def waiting(self, key: ServiceKey) -> int:
         """Return how many requests wait for a replica of a service, as far as is known."""

@@ -22,6 +22,7 @@ from conch.reconcile.deciding import Decider
 from conch.reconcile.execute import Executor
 from conch.reconcile.exposition import Exposition
 from conch.reconcile.fair import Sharing
+from conch.reconcile.front_door import Reports
 from conch.reconcile.gather import (
     FleetFacts,
     Gatherer,
@@ -77,6 +78,7 @@ class Reconciler:
             wake=self.wake,
         )
         self.recall = Recall(self.clock)
+        self.reports = Reports(self.clock, self.wake) if self.settings.front_door else None
         self._gatherer = Gatherer(self.store, self.settings)
         self._profiles = Profiles(self.store)
         self._resting = Resting(self.settings.tick_seconds)
@@ -91,6 +93,7 @@ class Reconciler:
             recall=self.recall,
             resting=self._resting,
             sharing=self._sharing,
+            reports=self.reports,
         )
         self._wake = asyncio.Event()
         self._others: asyncio.Task[None] | None = None

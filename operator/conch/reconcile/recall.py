@@ -107,7 +107,9 @@ class Recall:
     def _past(self, facts: ServiceFacts, load: ServiceLoad) -> Iterator[tuple[float, ServiceLoad]]:
         for time, signals in self._moments:
             pools = tuple([_then(p, signals.get(facts.signal_keys[p.pool])) for p in load.pools])
-            yield time, replace(load, pools=pools)
+            # Who waits at the front door does so now; who did then is not known.
+            then = replace(load, held_back=0.0, asked_ago=None, deaf=0.0, slept=False)
+            yield time, replace(then, pools=pools)
 
 
 async def _past(source: MetricsSource, asked: Mapping[str, str], span: Span) -> Past:

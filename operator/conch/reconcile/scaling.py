@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from conch.api.base import parse_duration
+from conch.api.conditions import ConditionType, Reason
 from conch.api.model import Variant
 from conch.api.service import Objective, Scaling
 from conch.api.signals import Key, Signals
@@ -12,8 +13,10 @@ from conch.decisions import placement
 from conch.decisions.fleet import Pool
 from conch.decisions.placement import Ledger
 from conch.decisions.scaling import PoolLoad, Profile, ServiceLoad, load_time, schedule
+from conch.reconcile.front_door import Heard
 from conch.reconcile.gather import ServiceFacts
 from conch.reconcile.store import replicas_entry
+from conch.reconcile.views import condition
 
 
 @dataclass(frozen=True)
@@ -41,12 +44,12 @@ def load_of(
     *,
     now: float,
     load_seconds: Mapping[str, float],
-    may_sleep: bool = False,
+    heard: Heard | None = None,
 ) -> ServiceLoad:
     """Return the load of a service: its bounds, its replicas by pool, and what they report.
 
     ``now``: seconds since the epoch. ``load_seconds``: how long a replica takes to start, by
-    accelerator.
+    accelerator. ``heard``: what the front door tells, None where there is none.
 
     Signals are those of the revision with the traffic. The replicas counted are its own too while
     another takes over, unless that one has more by now: an update is no reason to shrink.
@@ -74,10 +77,24 @@ def load_of(
         else 0.0,
         declared=_declared(facts.resolved.variant) if facts.resolved else {},
         unavailable=measurement.fault,
-        may_sleep=may_sleep,
+        **_held_requests(facts, heard),
         kept=_kept(facts, pools) if scaling.paused else None,
         floor_reason=peak.reason if peak and by_schedule else None,
     )
+
+
+def _held_requests(facts: ServiceFacts, heard: Heard | None) -> dict[str, Any]:
+    """Return what the front door makes of a load; it holds requests for services without replicas."""
+    if heard is None:
+        return {}
+    return {
+        "may_sleep": facts.spec.scaling.min_replicas == 0,
+        "held_back": float(heard.waiting(facts.key)),
+        "asked_ago": heard.asked(facts.key),
+        "deaf": heard.deaf,
+        "slept": condition(facts.body, ConditionType.SCALING_ACTIVE).get("reason")
+        == Reason.SCALED_TO_ZERO,
+    }
 
 
 def wishes_of(scaling: Scaling, objective: Objective) -> ServiceLoad:

@@ -165,7 +165,7 @@ def _ready(outcome: Outcome, failure: Failure | None) -> Wish:
         of = f" of {wanted}" if outcome.scaling else ""
         return Wish(C.READY, True, Reason.SERVING, f"{answering}{of} replicas answer")
     if outcome.wanted == 0:
-        return Wish(C.READY, False, Reason.SCALED_TO_ZERO, "no replica is wanted now")
+        return _without_replicas(outcome)
     if facts.fault is not None:
         return Wish(C.READY, False, facts.fault.reason, facts.fault.message)
     if failure is not None:
@@ -174,6 +174,17 @@ def _ready(outcome: Outcome, failure: Failure | None) -> Wish:
     if admitted.status is False:
         return Wish(C.READY, False, admitted.reason, admitted.message)
     return Wish(C.READY, False, Reason.NO_READY_REPLICA, f"0 of {wanted} replicas answer")
+
+
+def _without_replicas(outcome: Outcome) -> Wish:
+    """Return what holds of a service that is to have none; one that is woken by a request is ready."""
+    decision = outcome.scaling
+    if decision is None or decision.wished == 0:
+        asleep = decision is not None and decision.reason is Reason.SCALED_TO_ZERO
+        words = decision.message if decision is not None and asleep else "no replica is wanted now"
+        return Wish(C.READY, asleep, Reason.SCALED_TO_ZERO, words)
+    why = scaling_wish(outcome)
+    return Wish(C.READY, False, why.reason, why.message)
 
 
 def _admitted(outcome: Outcome) -> Wish:

@@ -81,3 +81,19 @@ def test_the_margin_and_the_late_requests_are_told() -> None:
     assert re.search(r"Kept above that: \d+%: within a load time it rose by \d+% at times", text)
     assert re.search(r"lately \d+\.\d\d% were, by their waits", text)
     assert "items/s." in text
+
+
+def test_what_the_front_door_tells_is_said_of_who_may_sleep() -> None:
+    words = (
+        "3 requests wait at the front door for a replica.",
+        "A request last had to wait for a replica 5 s ago.",
+        "Not every replica of the front door reports (for 40 s)",
+    )
+    asked = {"minimum": 0, "held_back": 3.0, "asked_ago": 5.0, "deaf": 40.0}
+    text = told(may_sleep=True, **asked)
+    assert all(part in text for part in words)
+    assert not any(part in told(**asked) for part in words)
+    assert re.search(
+        r"Nobody has asked for 1\d\d s; it sleeps",
+        told(rate=0.0, seconds=200, minimum=0, may_sleep=True),
+    )

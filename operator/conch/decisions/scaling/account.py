@@ -7,6 +7,7 @@ from typing import Any
 from conch.decisions.scaling.capacity import Profile
 from conch.decisions.scaling.decide import down_window
 from conch.decisions.scaling.fleet import longest_wait, rates
+from conch.decisions.scaling.gaps import idle
 from conch.decisions.scaling.load import PoolLoad, ScalingDecision, ServiceLoad
 from conch.decisions.scaling.margin import late_share
 from conch.decisions.scaling.recover import shown
@@ -101,7 +102,21 @@ def account(of: Decided, age: float) -> dict[str, Any]:
         "loadSeconds": load.load_seconds,
         "allowedLate": load.allowed_late,
         "plannedShare": load.target_utilization,
+        "frontDoor": _front_door(of),
         "pools": [_pool(p, load, decision, served) for p in load.pools],
+    }
+
+
+def _front_door(of: Decided) -> dict[str, Any] | None:
+    """Return what a service that may sleep is told by whoever holds its requests."""
+    load = of.load
+    if not load.may_sleep:
+        return None
+    return {
+        "waiting": load.held_back,
+        "askedSecondsAgo": load.asked_ago,
+        "silentSeconds": load.deaf,
+        "idleSeconds": idle(of.decision.state.gaps, of.at),
     }
 
 

@@ -21,6 +21,7 @@ from conch.decisions.scaling.measure import Measured, View, stale_after, view
 from conch.decisions.scaling.observe import observed
 from conch.decisions.scaling.pressure import helps
 from conch.decisions.scaling.season import expected
+from conch.decisions.scaling.sleep import after, asleep, called, missed, roused
 from conch.decisions.scaling.state import ScalingState
 from conch.decisions.scaling.window import full, highest, watched, wished
 
@@ -44,6 +45,8 @@ matter."""
 CHANCE = 5.0
 """Times the share that may be late, that the queueing formula lets wait: whole replicas and what is
 held for a while keep most of them from it, and beta sees to the rest."""
+_TOLD = (Reason.SCALED_TO_ZERO, Reason.SCALING, Reason.LIMITED_BY_CAPACITY)
+"""Reasons that stand without metrics: whoever holds requests told."""
 HELD = 0.5
 """Of a load time, that a replica stays at least: to come back it takes a whole one."""
 
@@ -59,6 +62,8 @@ class _Need:
     """Items a second that the replicas are to be able to serve."""
     reactive: bool = False
     """One more than counted, on signs that the replicas are too few."""
+    waking: bool = False
+    """Somebody asks, or may ask, without a replica that could answer."""
 
 
 def decide(load: ServiceLoad, state: ScalingState, now: float) -> ScalingDecision:
@@ -66,14 +71,16 @@ def decide(load: ServiceLoad, state: ScalingState, now: float) -> ScalingDecisio
 
     ``now`` is in seconds. Without data the replicas stay what they are, within the bounds.
     """
-    seen = view(load)
+    seen, state = view(load), roused(load, state, now)
     if seen.measured is not None:
         state = observed(load, state, seen.measured, seen.usable, now)
     if load.fixed is not None:
         return _fixed(load, state, load.fixed)
+    least = _least(load, state, now)
     if seen.measured is None:
-        return _decision(load, state, _Need(1 if load.held_back > 0 else 0), seen, now)
+        return _decision(load, state, least, seen, now)
     need = _need(load, state, seen.measured, now)
+    need = replace(need, replicas=max(need.replicas, least.replicas), waking=least.waking)
     return _decision(load, _remembered(load, state, need, seen, now), need, seen, now)
 
 
@@ -90,6 +97,23 @@ def _fixed(load: ServiceLoad, state: ScalingState, fixed: int) -> ScalingDecisio
         active=False,
         state=state,
     )
+
+
+def _least(load: ServiceLoad, state: ScalingState, now: float) -> _Need:
+    """Return what whoever holds requests says that there should be, whatever metrics say.
+
+    What it holds is a backlog; while replicas answer, it is in their metrics.
+    """
+    if not called(load, state, now, window=down_window(load, state, now)):
+        lost = missed(load, state)
+        return _Need(1 if lost else 0, waking=lost and asleep(load, state))
+    known = rates(load, state)
+    held_back = 0.0 if any(p.ready for p in load.pools) else load.held_back
+    if not known or not held_back:
+        return _Need(1, waking=True)
+    work = held_back / max(SETTLE, _load_seconds(load)) / load.target_utilization
+    counted = _with_standby(load, max(1, replicas_for(work, load.pools, known)))
+    return _Need(counted, Demand(work_off=work), known, waking=True)
 
 
 def _need(load: ServiceLoad, state: ScalingState, measured: Measured, now: float) -> _Need:
@@ -219,10 +243,10 @@ def _decision(
 ) -> ScalingDecision:
     wish = max(need.replicas, _kept(load, state, seen, now))
     wish = load.bounded(max(wish, _step(load, state, now)))
-    if wish == 0 < load.held and not may_sleep(state.gaps, now, _load_seconds(load)):
+    if wish == 0 < load.held and not _sleepy(load, state, now):
         wish = load.bounded(1)
     replicas = min(wish, load.within_reach)
-    reason = _reason(load, state, need, seen, now=now, limited=replicas < wish)
+    reason = _reason(load, state, need, seen, now=now, wish=wish)
     facts = explain.Facts(
         reason=reason,
         replicas=replicas,
@@ -235,29 +259,46 @@ def _decision(
         ready=seen.ready,
         missing=seen.missing,
         fault=seen.absurd or load.unavailable,
+        waking=need.waking,
+        deaf=load.deaf is not None,
     )
     said = explain.say(state.said, facts)
+    state = after(state, wish, now) if load.may_sleep else state
     return ScalingDecision(
         replicas=replicas,
         wished=wish,
         by_pool=spread(replicas, load.pools),
         reason=reason,
         message=said.message,
-        active=None if seen.measured is None else True,
+        active=True if seen.measured is not None or reason in _TOLD else None,
         state=state if said is state.said else replace(state, said=said),
         capacity=None if seen.measured is None else need.capacity,
     )
 
 
+def _sleepy(load: ServiceLoad, state: ScalingState, now: float) -> bool:
+    """Return whether the last replica may go: the next request is far away, and would be heard."""
+    return load.deaf is None and may_sleep(state.gaps, now, _load_seconds(load))
+
+
 def _reason(
-    load: ServiceLoad, state: ScalingState, need: _Need, seen: View, *, now: float, limited: bool
+    load: ServiceLoad, state: ScalingState, need: _Need, seen: View, *, now: float, wish: int
 ) -> Reason:
+    if wish == 0:
+        return Reason.SCALED_TO_ZERO
     if seen.absurd is not None:
         return Reason.ABSURD_METRICS
-    if seen.measured is None:
+    waking = need.waking and not seen.ready
+    if seen.measured is None and not waking:
         return Reason.NO_METRICS
-    if limited:
+    if load.within_reach < wish:
         return Reason.LIMITED_BY_CAPACITY
+    return Reason.SCALING if waking else _by_numbers(load, state, need, seen, now)
+
+
+def _by_numbers(
+    load: ServiceLoad, state: ScalingState, need: _Need, seen: View, now: float
+) -> Reason:
     if need.replicas > load.bounded(need.replicas):
         return Reason.AT_MAXIMUM
     return (

@@ -29,6 +29,10 @@ class Facts:
     ready: int
     missing: int
     fault: str | None
+    waking: bool = False
+    """Requests wait for a first replica, or nobody knows whether some do."""
+    deaf: bool = False
+    """Whoever holds requests does not tell of all of them."""
 
 
 def say(before: Said, facts: Facts) -> Said:
@@ -41,6 +45,8 @@ def say(before: Said, facts: Facts) -> Said:
         facts.standby,
         facts.missing,
         facts.fault,
+        facts.waking,
+        facts.deaf and facts.reason is Reason.SCALED_TO_ZERO,
         tuple(facts.rates),
     )
     if key == before.key and _alike(facts.demand, before.demand):
@@ -61,6 +67,18 @@ def fixed(asked: int, wished: int, replicas: int) -> str:
 
 
 def _message(f: Facts) -> str:
+    return _by_front_door(f) or _by_metrics(f)
+
+
+def _by_front_door(f: Facts) -> str | None:
+    """Return what there is to say without metrics, None where there is nothing."""
+    if f.reason is Reason.SCALED_TO_ZERO:
+        return _asleep(f)
+    woken = f.waking and not f.ready
+    return _woken(f) if woken and f.reason in (Reason.SCALING, Reason.LIMITED_BY_CAPACITY) else None
+
+
+def _by_metrics(f: Facts) -> str:
     match f.reason:
         case Reason.ABSURD_METRICS:
             return f"metrics make no sense ({f.fault}): {_stay(f)}"
@@ -75,6 +93,25 @@ def _message(f: Facts) -> str:
             return f"{_numbers(f)}; {f.replicas} can be had in its pools now"
         case _:
             return _numbers(f)
+
+
+def _asleep(f: Facts) -> str:
+    text = (
+        "nobody is expected to ask soon, so no replica is kept: the front door holds the next "
+        "request and has a replica started for it"
+    )
+    silent = "; it does not report now: where that lasts for a minute, a replica is started in what is free"
+    return text + silent if f.deaf else text
+
+
+def _woken(f: Facts) -> str:
+    text = (
+        "the front door does not report, so nobody knows who asks"
+        if f.deaf
+        else "requests wait at the front door for a replica"
+    )
+    short = f"; {f.replicas} can be had in its pools now"
+    return f"{text}: {_wanted(f)}{short if f.reason is Reason.LIMITED_BY_CAPACITY else ''}"
 
 
 def _count(replicas: int) -> str:

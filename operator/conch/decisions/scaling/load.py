@@ -68,6 +68,12 @@ class ServiceLoad:
     """Something holds requests for a service without replicas, so that it may have none."""
     held_back: float = 0.0
     """Requests that whoever holds them has for a service without replicas."""
+    asked_ago: float | None = None
+    """Since a request last had to wait because no replica answers; None: not that anyone knows."""
+    deaf: float | None = None
+    """For how long whoever holds requests has not told of all of them; None: it does."""
+    slept: bool = False
+    """The service's status says that it was put to sleep."""
     allowed_late: float = 1e-3
     """Share of the requests that may be late (spec.scaling.aggressiveness)."""
     standby: int = 0

@@ -56,6 +56,8 @@ class ScalingState:
     season: Season = field(default_factory=Season)
     gaps: Gaps = field(default_factory=Gaps)
     """Kept only of a service that may sleep."""
+    slept_at: float | None = None
+    """Since when no replica is wished for; None where some are, or where that is not known."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return what lasts, as JSON values: the fits."""

@@ -12,6 +12,8 @@ _AWAKE = (
     "minReplicas is 0, but one stays: no front door holds requests for a service without replicas"
 )
 
+_DEAF = "minReplicas is 0, but one stays: the front door does not report who waits for a replica"
+
 
 def decide(load: ServiceLoad, state: ScalingState, now: float) -> ScalingDecision:
     """Return the replicas that the service should have now, why, and the state for the next tick.
@@ -81,7 +83,15 @@ def _told(load: ServiceLoad, decision: ScalingDecision) -> ScalingDecision:
     awake = load.minimum == 0 and load.fixed is None and not load.may_sleep
     if awake and decision.wished == load.bounded(0):
         parts.append(_AWAKE)
+    if _deaf(load, decision):
+        parts.append(_DEAF)
     return decision if len(parts) == 1 else replace(decision, message="; ".join(parts))
+
+
+def _deaf(load: ServiceLoad, decision: ScalingDecision) -> bool:
+    """Tell whether a service that answers is kept from sleep by whoever does not tell of requests."""
+    may = load.may_sleep and load.minimum == 0 and load.fixed is None
+    return may and load.deaf is not None and load.held > 0 and decision.wished == load.bounded(1)
 
 
 def _noted(decision: ScalingDecision, pace: Pace, now: float) -> ScalingDecision:

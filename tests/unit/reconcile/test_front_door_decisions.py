@@ -1,0 +1,185 @@
+"""What the front door tells reaches the decisions, at once and no longer than it holds."""
+
+from collections import Counter
+from typing import Any
+
+from conch.api.conditions import Reason
+from conch.clients.front_door import Report
+from conch.decisions.fleet import ServiceKey
+from conch.provisioning.snapshot import Images
+from conch.reconcile.front_door import Door
+from conch.reconcile.loop import Reconciler
+from conch.reconcile.settings import FrontDoor, Settings
+from conch.reconcile.status import Outcome, service_wishes
+from conch.reconcile.store import Store
+from tests.unit.reconcile import bodies
+from tests.unit.reconcile.bodies import EPOCH_S, current_revision, gathered, of_revision, store
+
+DIGITS = ServiceKey("vision", "digits")
+DOOR = FrontDoor("http://door.conch-system.svc", "door.conch-system.svc:8001")
+SCALING = {"minReplicas": 0, "maxReplicas": 4}
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def wall(self) -> float:
+        return EPOCH_S + self.now
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+class Loop:
+    """A reconciler that decides and writes nothing, with one replica of the front door."""
+
+    def __init__(self, kept: Store, *, door: bool = True) -> None:
+        api: Any = type("Api", (), {"requests": Counter()})()
+        images = Images(triton="t", conch="c")
+        settings = Settings(images, front_door=DOOR if door else None)
+        self.clock, self.kept = Clock(), kept
+        self.loop = Reconciler(api, kept, settings, self.clock)
+        if self.loop.reports is not None:
+            self.loop.reports.live({"a": Door("a", "door-a", "10.0.0.1", True)})
+
+    def report(self, **said: Any) -> None:
+        assert self.loop.reports is not None
+        self.loop.reports.take("a", Report(1, **said))
+
+    def decide(self, *, rests: bool = False) -> Outcome:
+        """Return what is decided now; it ``rests`` where nothing of it is to be written."""
+        (outcome,) = self.loop._decider.decide(gathered(self.kept), self.clock.wall())
+        if rests:
+            self.loop._resting.note(
+                outcome, self.loop._decider.measured_at, self.clock.now, busy=False
+            )
+        return outcome
+
+
+def sleeping(reason: str = "ScaledToZero") -> Store:
+    """Return a service without replicas whose status gives this reason for its scaling."""
+    body = bodies.model_service(scaling=SCALING)
+    told = {"type": "ScalingActive", "status": "True", "reason": reason, "message": ""}
+    body["status"] = {"desiredReplicas": 0, "conditions": [told]}
+    return store(ModelService=body, Service=bodies.service(current_revision()))
+
+
+def running(*pods: Any, replicas: int = 1, scaling: Any = None) -> Store:
+    revision = current_revision()
+    return store(
+        ModelService=bodies.model_service(scaling=scaling or SCALING),
+        Service=bodies.service(revision),
+        ReplicaSet=of_revision(
+            bodies.replica_set(replicas=replicas, template={"schedulingGates": _GATE}), revision
+        ),
+        Pod=[of_revision(p, revision) for p in pods],
+    )
+
+
+_GATE = [{"name": "conch.dev/placement"}]
+
+
+def ready(outcome: Outcome) -> tuple[bool | None, Reason]:
+    (found,) = (w for w in service_wishes(outcome) if w.type == "Ready")
+    return found.status, found.reason
+
+
+def test_a_service_at_rest_is_woken_by_the_next_decision() -> None:
+    loop = Loop(sleeping())
+    loop.report()
+    resting = loop.decide(rests=True)
+    assert (resting.wanted, ready(resting)) == (0, (True, Reason.SCALED_TO_ZERO))
+    assert loop.decide() is resting
+    loop.clock.now += 1.0
+    loop.report(asked={DIGITS: 0.2}, waiting={DIGITS: 3})
+    woken = loop.decide()
+    assert woken.wanted == 1
+    assert [(s.replicas, s.gated) for s in woken.plan.sets] == [(1, True)]
+    assert ready(woken) == (False, Reason.NO_READY_REPLICA)
+
+
+def test_a_woken_service_that_can_have_none_says_so() -> None:
+    kept = sleeping()
+    kept.put(
+        "Node",
+        {
+            **bodies.node(gpus=0),
+            "metadata": bodies.meta(
+                "n1", namespace=None, resourceVersion="2", labels={"gpu": "a100"}
+            ),
+        },
+    )
+    loop = Loop(kept)
+    loop.report(waiting={DIGITS: 3})
+    woken = loop.decide()
+    assert woken.wanted == 0
+    status, reason = ready(woken)
+    assert status is False
+    assert reason is not Reason.SCALED_TO_ZERO
+
+
+def test_before_the_first_report_what_sleeps_sleeps_on_and_what_runs_runs_on() -> None:
+    assert Loop(sleeping()).decide().wanted == 0
+    loop = Loop(running(bodies.pod("p1")))
+    assert loop.decide().wanted == 1
+
+
+def test_a_new_service_is_tried_before_it_may_sleep() -> None:
+    loop = Loop(sleeping("NoMetrics"))
+    loop.report()
+    assert loop.decide().wanted == 1
+
+
+def test_without_a_front_door_one_stays_awake() -> None:
+    outcome = Loop(sleeping(), door=False).decide()
+    assert outcome.wanted == 1
+    assert outcome.scaling is not None
+    assert "no front door" in outcome.scaling.message
+
+
+def test_a_silent_front_door_wakes_after_a_minute() -> None:
+    loop = Loop(sleeping())
+    loop.report()
+    loop.clock.now += 60.0
+    assert loop.decide().wanted == 0
+    loop.clock.now += 0.1
+    assert loop.decide().wanted == 1
+
+
+def drained() -> Any:
+    """Return a pod whose traffic was taken when the clock began."""
+    since = {"conch.dev/draining-since": bodies.EPOCH}
+    leaves = bodies.pod("p2", metadata={"annotations": since})
+    leaves["metadata"]["labels"].pop("conch.dev/serving")
+    return leaves
+
+
+def test_a_drained_pod_waits_for_the_front_door() -> None:
+    scaling = {"minReplicas": 1, "maxReplicas": 1, "drainTimeout": "20s"}
+    leaves = drained()
+    loop = Loop(running(bodies.pod("p1"), leaves, replicas=2, scaling=scaling))
+    loop.clock.now = 5.0
+    uid = leaves["metadata"]["uid"]
+
+    def gone() -> list[str]:
+        return [p.uid for p in loop.decide(rests=True).plan.deletions]
+
+    assert gone() == []
+    assert loop.decide().plan.wake_after == 15.0
+    loop.report(in_flight={uid: 2})
+    assert gone() == []
+    loop.report(in_flight={uid: 0})
+    assert gone() == [uid]
+    loop.report(in_flight={})
+    assert gone() == []
+    loop.clock.now = 20.0
+    assert gone() == [uid]
+
+
+def test_without_a_front_door_it_waits_for_nobody() -> None:
+    leaves = drained()
+    scaling = {"minReplicas": 1, "maxReplicas": 1}
+    loop = Loop(running(bodies.pod("p1"), leaves, replicas=2, scaling=scaling), door=False)
+    loop.clock.now = 3.0
+    assert [p.name for p in loop.decide().plan.deletions] == ["p2"]
