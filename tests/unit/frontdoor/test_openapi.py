@@ -204,7 +204,7 @@ def test_metadata_are_as_triton_has_them() -> None:
     assert takes(checked(page()), "Metadata", example)
 
 
-@settings(max_examples=40)
+@settings(max_examples=15)
 @given(tensors, tensors)
 def test_the_document_of_any_model_is_valid_and_so_is_its_example(
     inputs: list[Object], outputs: list[Object]
