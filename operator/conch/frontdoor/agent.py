@@ -59,8 +59,10 @@ class Agent:
         self.haproxy = HAProxy(setup.stats_socket, setup.master_socket)
         self.steering = Steering(setup, self.haproxy, clock)
         self.watcher = Watcher(setup, self.haproxy, self.steering, clock)
-        self.watcher.known_tenant = self._known_tenant
         self._wake = asyncio.Event()
+        self._tenants: set[str] = set()
+        """Those with keys, and those of services: others have no series of their own."""
+        self.watcher.known_tenant = self._tenants.__contains__
         self._informers = self._made(cluster, certificate, everywhere=everywhere)
         self._in_flight: Mapping[str, int] = {}
         self._content: object = None
@@ -97,12 +99,6 @@ class Agent:
             self._wake.set()
 
         return taken
-
-    def _known_tenant(self, tenant: str) -> bool:
-        name = tenant.removeprefix("namespace/")
-        return tenant in self.knowledge.tenants.limits or any(
-            k.namespace == name for k in self.knowledge.services
-        )
 
     async def run(self) -> None:
         """Run for ever."""
@@ -159,6 +155,7 @@ class Agent:
         knowledge, steering = self.knowledge, self.steering
         keys = keys_of(knowledge.secrets.values(), knowledge.tenants, self._home)
         await steering.put("keys", {"keys": keys})
+        self._tenants |= {*keys.values(), *knowledge.tenants.limits}
         await steering.certify(_pem(knowledge.certificate))
         share = knowledge.share()
         limits: dict[str, dict[str, str]] = {"rate": {}, "rate10": {}, "concurrent": {}}
@@ -179,6 +176,8 @@ class Agent:
         before = self.steering.routes.get(key)
         route = self.knowledge.route(key)
         entries = {} if route is None else service_entries(route, self.knowledge.tenants)
+        if route is not None:
+            self._tenants.add(route.tenant)
         await self.steering.steer(key, route, entries, self.watcher.judge.broken)
         await self._limit(key, self.knowledge.share())
         if route is None:
