@@ -44,6 +44,12 @@ SERVICE: dict[str, Any] = {
         "podTemplate": {},
     },
 }
+TENANT: dict[str, Any] = {
+    "apiVersion": "conch.dev/v1alpha1",
+    "kind": "Tenant",
+    "metadata": {"name": "vision"},
+    "spec": {"namespaces": ["vision"], "requests": {"requestsPerSecond": 50.5}},
+}
 POOL: dict[str, Any] = {
     "apiVersion": "conch.dev/v1alpha1",
     "kind": "GPUPool",
@@ -78,6 +84,28 @@ def peak(**fields: Any) -> dict[str, Any]:
     return changed(SERVICE, "scaling.schedules", [wished])
 
 
+def offered(**fields: Any) -> dict[str, Any]:
+    """Return a service with these fields of its endpoint."""
+    return changed(SERVICE, "endpoint", fields)
+
+
+OFFERED = offered(
+    hosts=["digits.example.com", "digits", "a" * 63 + ".x"],
+    access="Open",
+    tenants=["*", "research", "team.a"],
+    timeout="10ms",
+    maxBody="1.5Gi",
+    maxWaiting=0,
+    maxWait="0s",
+    replay=True,
+    limits={"requestsPerSecond": 0.5, "concurrentRequests": 8},
+    slowStart="1h",
+)
+CACHED = changed(
+    changed(SERVICE, "triton.responseCache", "64Mi"), "scaling", {"maxReplicas": 3, "standby": 2}
+)
+
+
 @pytest.mark.parametrize("kind", KINDS, ids=lambda k: k.kind)
 def test_the_api_server_takes_the_schemas_as_they_are(cluster: Cluster, kind: Any) -> None:
     crd = cluster.client.get(f"{CRDS}/{kind.crd_name}")
@@ -87,7 +115,9 @@ def test_the_api_server_takes_the_schemas_as_they_are(cluster: Cluster, kind: An
 
 
 @pytest.mark.parametrize(
-    "manifest", [MODEL, SERVICE, POOL, CLUSTER_MODEL, peak()], ids=lambda m: m["kind"]
+    "manifest",
+    [MODEL, SERVICE, POOL, CLUSTER_MODEL, TENANT, peak(), OFFERED, CACHED],
+    ids=lambda m: m["kind"],
 )
 @pytest.mark.parametrize("how", [["--server-side"], []], ids=["server-side", "client-side"])
 def test_examples_apply(
@@ -111,6 +141,9 @@ def test_a_model_is_all_that_a_service_must_name(cluster: Cluster, namespace: st
     assert spec["model"]["kind"] == "Model"
     assert "maxReplicas" not in spec["scaling"]
     assert "replicas" not in spec
+    assert "responseCache" not in spec.get("triton", {})
+    assert spec["endpoint"]["access"] == "Keys"
+    assert (spec["endpoint"]["maxBody"], spec["endpoint"]["maxWait"]) == ("64Mi", "120s")
 
 
 REFUSED = [
@@ -163,6 +196,35 @@ REFUSED = [
     ("class without DRA", changed(POOL, "sharing", {"mode": "MIG", "deviceClass": "x"}), "name a deviceClass where mode is DRA, and only there"),
     ("driver without DRA", changed(POOL, "sharing", {"driver": "x"}), "driver is for mode DRA only"),
     ("parts of whole GPUs", changed(POOL, "sharing.devicesPerGPU", 7), "devicesPerGPU is for GPUs that are divided"),
+    ("host with a scheme", offered(hosts=["https://digits.example.com"]), "must be a host name in lower-case letters, such as digits.example.com"),
+    ("host in capitals", offered(hosts=["Digits.example.com"]), "must be a host name in lower-case letters"),
+    ("host with a port", offered(hosts=["digits.example.com:443"]), "without scheme, port, path or wildcard"),
+    ("any host", offered(hosts=["*.example.com"]), "must be a host name"),
+    ("an address for a host", offered(hosts=["10.0.0.1"]), "must be a host name"),
+    ("a part of a host that is too long", offered(hosts=["a" * 64 + ".example.com"]), "must be a host name"),
+    ("empty host", offered(hosts=[""]), "should be at least 1 chars long"),
+    ("a host twice", offered(hosts=["a.example", "b.example", "a.example"]), 'spec.endpoint.hosts[2]: Duplicate value: "a.example"'),
+    ("too many hosts", offered(hosts=[f"h{n}.example" for n in range(17)]), "must have at most 16 items"),
+    ("unknown access", offered(access="Everyone"), 'supported values: "Keys", "Open"'),
+    ("no tenant's name", offered(tenants=["Vision"]), "must be the name of a Tenant or a namespace, such as vision, or * for all that have a key"),
+    ("a pattern for tenants", offered(tenants=["vision-*"]), "must be the name of a Tenant or a namespace"),
+    ("a tenant twice", offered(tenants=["*", "*"]), 'Duplicate value: "*"'),
+    ("time-out of zero", offered(timeout="0s"), "must be a duration between 10ms and 24h"),
+    ("time-out without a unit", offered(timeout="60"), "must be a duration such as 50ms, 30s or 5m"),
+    ("body of nothing", offered(maxBody="0"), "must be a number of bytes, such as 512Ki, 64Mi or 2Gi"),
+    ("body in words", offered(maxBody="64 MB"), "must be a number of bytes"),
+    ("fewer than none waiting", offered(maxWaiting=-1), "should be greater than or equal to 0"),
+    ("wait of hours", offered(maxWait="2h"), "must be a duration of at most 1h"),
+    ("slow start of hours", offered(slowStart="2h"), "must be a duration of at most 1h"),
+    ("no requests at all", offered(limits={"requestsPerSecond": 0}), "should be greater than 0"),
+    ("no request at a time", offered(limits={"concurrentRequests": 0}), "should be greater than or equal to 1"),
+    ("unknown limit", offered(limits={"perMinute": 5}), 'unknown field "spec.endpoint.limits.perMinute"'),
+    ("no requests of a tenant", changed(TENANT, "requests.requestsPerSecond", 0), "should be greater than 0"),
+    ("nothing but standby", changed(SERVICE, "scaling", {"maxReplicas": 2, "standby": 2}), "standby may not reach maxReplicas (unset: minReplicas), since one replica at least works"),
+    ("standby of one replica", changed(SERVICE, "scaling", {"standby": 1}), "standby may not reach maxReplicas"),
+    ("standby below zero", changed(SERVICE, "scaling.standby", -1), "should be greater than or equal to 0"),
+    ("cache without a size", changed(SERVICE, "triton.responseCache", "0"), "must be a number of bytes, 1M at least, such as 64Mi or 2Gi"),
+    ("cache of a few bytes", changed(SERVICE, "triton.responseCache", "512Ki"), "must be a number of bytes, 1M at least"),
     ("unknown sharing", changed(POOL, "sharing.mode", "MPS"), 'supported values: "Whole"'),
 ]  # fmt: skip
 
