@@ -22,6 +22,7 @@ NAMESPACE = "conch-system"
 RELEASE = "conch"
 HELM_TIMEOUT_S = 180.0
 CACHE_SIZE = "2Gi"
+ON_GPU_NODES = [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
 DOMAIN = "models.test"
 """In which services have hosts; no name server knows it, so tests name hosts in their requests."""
 
@@ -115,7 +116,7 @@ def chart_values(
         "prometheus": {"url": cluster.prometheus_url},
         "operator": pace,
         "sources": {"filePrefixes": [str(models)]},
-        "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}],
+        "tolerations": ON_GPU_NODES,
         "cache": cache_values(cluster),
         "frontDoor": front_door_values(),
     }
@@ -126,6 +127,7 @@ def front_door_values() -> dict[str, object]:
     tiny = {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"memory": "512Mi"}}
     return {
         "domain": DOMAIN,
+        "tolerations": ON_GPU_NODES,
         "haproxy": {"resources": tiny},
         "agent": {"resources": tiny},
         "closeGraceSeconds": 30,

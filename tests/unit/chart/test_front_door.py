@@ -355,11 +355,15 @@ def test_prometheus_finds_the_agent_and_leaves_the_labels_of_services_alone(helm
 def test_replicas_spread_over_nodes_and_zones_and_leave_one_by_one(helm: Path) -> None:
     objects = rendered(helm)
     own = objects["Deployment", NAME]["spec"]["selector"]
-    spread = pod(objects)["spec"]["topologySpreadConstraints"]
-    assert [c["topologyKey"] for c in spread] == ["kubernetes.io/hostname", names.LABEL_ZONE]
-    for constraint in spread:
-        assert constraint["labelSelector"] == own
-        assert constraint["whenUnsatisfiable"] == "ScheduleAnyway"  # one node must do
+    # A constraint for zones here would undo that for nodes where nodes are in no zone.
+    (spread,) = pod(objects)["spec"]["topologySpreadConstraints"]
+    assert spread["topologyKey"] == "kubernetes.io/hostname"
+    assert spread["labelSelector"] == own
+    assert spread["whenUnsatisfiable"] == "ScheduleAnyway"  # one node must do
+    (term,) = pod(objects)["spec"]["affinity"]["podAntiAffinity"][
+        "preferredDuringSchedulingIgnoredDuringExecution"
+    ]
+    assert term["podAffinityTerm"] == {"topologyKey": names.LABEL_ZONE, "labelSelector": own}
     assert objects["PodDisruptionBudget", NAME]["spec"]["maxUnavailable"] == 1
     rolling = objects["Deployment", NAME]["spec"]["strategy"]["rollingUpdate"]
     assert rolling == {"maxSurge": 1, "maxUnavailable": 0}

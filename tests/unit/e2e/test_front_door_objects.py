@@ -79,6 +79,8 @@ def test_the_chart_takes_the_values_of_a_cluster(helm: Path, tmp_path: Path) -> 
     (door,) = [o for o in objects if o["kind"] == "Deployment" and "front" in o["metadata"]["name"]]
     assert door["metadata"]["name"] == front_door.NAME
     spec = door["spec"]["template"]["spec"]
+    # All nodes are GPU nodes.
+    assert "nvidia.com/gpu" in {t["key"] for t in spec["tolerations"]}
     found = {c["name"]: c for c in [*spec["initContainers"], *spec["containers"]]}
     assert found["agent"]["image"] == IMAGES[1].name
     assert found["haproxy"]["image"] == IMAGES[0].name
