@@ -79,6 +79,7 @@ class Agent:
             Scope("Model"),
             Scope("ClusterModel"),
             Scope("Tenant"),
+            Scope("GPUPool"),
             Scope("Pod", selector=LABEL_SERVICE),
             Scope("Service", selector=f"{LABEL_MANAGED_BY}={MANAGED_BY}"),
             Scope("Pod", selector=f"{LABEL_FRONT_DOOR}={FRONT_DOOR}", namespace=self._home),

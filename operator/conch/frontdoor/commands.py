@@ -45,6 +45,9 @@ def _slot(key: ServiceKey, name: str, before: Slot, after: Slot) -> Iterator[str
     if before.address != after.address or before.uid != after.uid:
         yield f"set server {http} addr {after.address} port {PORT_HTTP}"
         yield f"set server {grpc} addr {after.address} port {PORT_GRPC}"
+    if before.weight != after.weight or before.uid != after.uid:
+        yield f"set server {http} weight {after.weight}"
+        yield f"set server {grpc} weight {after.weight}"
     # The place for gRPC tracks that for HTTP.
     yield f"set server {http} state {after.state}"
 

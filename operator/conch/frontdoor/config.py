@@ -166,6 +166,7 @@ def _pages(setup: Setup) -> list[str]:
         [
             "acl grpc req.hdr(content-type) -m beg application/grpc",
             "http-request set-path /pages%[path]",
+            "http-request set-header x-forwarded-proto https if { ssl_fc }",
             "http-request set-header conch-tenant %[var(txn.tenant)]",
             "http-request set-header conch-service %[var(txn.service)]",
             "timeout server 10s",
@@ -210,7 +211,7 @@ def _http(route: Route, slots: Slots, setup: Setup) -> Iterator[str]:
         f"maxconn {MOST_PER_REPLICA} slowstart {_ms(rules.slow_start)}"
     )
     for index, slot in enumerate(slots):
-        yield f"server {server(index)} {_address(slot, PORT_HTTP)}{_state(slot)}"
+        yield f"server {server(index)} {_address(slot, PORT_HTTP)} weight {slot.weight}{_state(slot)}"
     yield f"server held {setup.held_socket} backup no-check maxconn 0 slowstart 0"
 
 
@@ -219,7 +220,7 @@ def _grpc(route: Route, slots: Slots, setup: Setup) -> Iterator[str]:
     yield f"default-server proto h2 maxconn {MOST_PER_REPLICA}"
     for index, slot in enumerate(slots):
         tracked = f"{backend(route.key, 'http')}/{server(index)}"
-        yield f"server {server(index)} {_address(slot, PORT_GRPC)} track {tracked}"
+        yield f"server {server(index)} {_address(slot, PORT_GRPC)} weight {slot.weight} track {tracked}"
     yield f"server held {setup.held_socket} backup maxconn 0"
 
 

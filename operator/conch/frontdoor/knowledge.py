@@ -12,11 +12,12 @@ from conch.api.names import (
     SERVING,
     TRITON_CONTAINER,
 )
+from conch.api.pool import GPUPoolSpec
 from conch.api.tenant import TenantSpec
 from conch.decisions.fleet import ServiceKey
 from conch.decisions.shares.tenancy import Claimant, owners
 from conch.frontdoor.lookups import Tenants
-from conch.frontdoor.routes import Route, route_of
+from conch.frontdoor.routes import Route, route_of, weight_of
 from conch.provisioning.metadata import bounded
 from conch.reconcile.resolve import Fault, parsed
 
@@ -39,6 +40,8 @@ class Knowledge:
         self._pods: dict[Label, dict[str, Object]] = {}
         self._selected: dict[Label, str] = {}
         self._tenants: dict[str, Object] = {}
+        self._weights: dict[str, int] = {}
+        """Of replicas, by their pool's label."""
         self._endpoints: dict[ServiceKey, Endpoint] = {}
         """The last that could be read."""
         self.secrets: dict[tuple[str, str], Object] = {}
@@ -125,6 +128,17 @@ class Knowledge:
         self.access = True
         self.dirty |= self.services.keys()
 
+    def _gpupool(self, body: Object, *, gone: bool) -> None:
+        label = bounded(body["metadata"]["name"])
+        spec = parsed(GPUPoolSpec, body.get("spec"))
+        old = self._weights.get(label)
+        if gone:
+            self._weights.pop(label, None)
+        elif not isinstance(spec, Fault):
+            self._weights[label] = weight_of(spec)
+        if self._weights.get(label) != old:
+            self.dirty |= self.services.keys()
+
     def _secret(self, body: Object, *, gone: bool) -> None:
         meta = body["metadata"]
         name = (meta["namespace"], meta["name"])
@@ -158,6 +172,7 @@ class Knowledge:
             domain=self._domain,
             revision=self._selected.get(label),
             pods=self._pods.get(label, {}).values(),
+            weights=self._weights,
         )
 
     def created(self) -> Mapping[ServiceKey, str]:

@@ -6,11 +6,14 @@ from typing import Any
 
 from conch.api.base import parse_duration, parse_quantity
 from conch.api.endpoint import Access, Endpoint, RequestLimits
-from conch.api.names import LABEL_REVISION, LABEL_SERVING, SERVING, TRITON_CONTAINER
+from conch.api.names import LABEL_POOL, LABEL_REVISION, LABEL_SERVING, SERVING, TRITON_CONTAINER
+from conch.api.pool import GPUPoolSpec
 from conch.decisions.fleet import ServiceKey
 
 Object = Mapping[str, Any]
 _LOADS, _IS = "--load-model=", "--id="
+PLAIN, HEAVIEST = 64, 256
+"""Weight of a replica on an accelerator of speed 1, and the greatest that HAProxy knows."""
 ANYBODY = "*"
 """In spec.endpoint.tenants: whoever has a key."""
 
@@ -32,6 +35,8 @@ class Replica:
     """Triton's name of the model that it loads."""
     proves: bool
     """Whether its Triton says which service it serves."""
+    weight: int = PLAIN
+    """What it takes against others, by its accelerator's speed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,13 +105,15 @@ def route_of(
     domain: str | None,
     revision: str | None,
     pods: Iterable[Object],
+    weights: Mapping[str, int] = {},  # never changed
 ) -> Route:
     """Return the route of a service.
 
     ``domain``: that of the installation's hosts, None where it has none. ``revision``: the one that
     the Service selects, None while there is no Service. ``pods``: all pods of the service.
+    ``weights``: those of pods, by the pool that their label names.
     """
-    replicas = (replica_of(p, revision) for p in pods)
+    replicas = (replica_of(p, revision, weights) for p in pods)
     return Route(
         key=key,
         tenant=tenant,
@@ -118,7 +125,7 @@ def route_of(
     )
 
 
-def replica_of(pod: Object, revision: str | None) -> Replica:
+def replica_of(pod: Object, revision: str | None, weights: Mapping[str, int]) -> Replica:
     """Return a pod as traffic sees it, where the Service selects that revision."""
     meta, status = pod["metadata"], pod.get("status") or {}
     labels = meta.get("labels") or {}
@@ -135,7 +142,14 @@ def replica_of(pod: Object, revision: str | None) -> Replica:
         leaves=not serving,
         model=next((a.removeprefix(_LOADS) for a in args if a.startswith(_LOADS)), None),
         proves=any(a.startswith(_IS) for a in args),
+        weight=weights.get(labels.get(LABEL_POOL, ""), PLAIN),
     )
+
+
+def weight_of(pool: GPUPoolSpec) -> int:
+    """Return the weight of replicas on a pool's devices: in proportion to their speed."""
+    speed = pool.relative_speed / pool.sharing.devices_per_gpu
+    return min(HEAVIEST, max(1, round(PLAIN * speed)))
 
 
 def _ready(status: Object) -> bool:

@@ -16,7 +16,7 @@ from conch.frontdoor.agent import Agent
 from conch.frontdoor.lookups import Tenants
 from conch.frontdoor.openapi import openapi
 from conch.frontdoor.page import Addresses, ServicePage, page_of
-from conch.frontdoor.pages import docs_page, index, index_page
+from conch.frontdoor.pages import HEADERS, docs_page, index, index_page
 from conch.frontdoor.public import ANONYMOUS
 from conch.frontdoor.routes import ANYBODY, Route
 
@@ -93,7 +93,7 @@ class _Door:
         page = self._page_of(key, request)
         if page is None:
             raise web.HTTPNotFound
-        return web.Response(text=docs_page(page), content_type="text/html")
+        return web.Response(text=docs_page(page), headers=HEADERS)
 
     def _index(self, request: web.Request, tenant: str) -> web.Response:
         pages = [
@@ -103,8 +103,8 @@ class _Door:
             and (page := self._page_of(key, request)) is not None
         ]
         if "text/html" in request.headers.get("Accept", ""):
-            return web.Response(text=index_page(pages, tenant), content_type="text/html")
-        return web.json_response(index(pages, tenant))
+            return web.Response(text=index_page(pages, tenant), headers=HEADERS)
+        return web.json_response(index(pages, tenant), headers={"Cache-Control": "no-store"})
 
     async def description(self, request: web.Request) -> web.Response:
         """Answer a service's OpenAPI description."""
@@ -129,12 +129,12 @@ class _Door:
 
     def _addresses(self, key: ServiceKey, request: web.Request) -> Addresses:
         """Return the addresses as the caller knows them: by the host that was asked."""
-        host, scheme = request.host, request.headers.get("X-Forwarded-Proto", "http")
-        name, _, port = host.partition(":")
-        grpc = f"{name}:{port or ('443' if scheme == 'https' else '80')}"
         route = self._agent.steering.routes.get(key)
-        own = route is not None and name.lower() in {route.host, *route.hosts}
-        return Addresses(url=f"{scheme}://{host}", grpc=grpc, own_host=own)
+        name = request.host.partition(":")[0].lower()
+        own = route is not None and name in {route.host, *route.hosts}
+        return Addresses.reached(
+            request.host, request.headers.get("X-Forwarded-Proto"), own_host=own
+        )
 
 
 def may_ask(route: Route, tenant: str, tenants: Tenants) -> bool:

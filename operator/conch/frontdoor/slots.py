@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from conch.frontdoor.routes import Replica
+from conch.frontdoor.routes import PLAIN, Replica
 
 FEWEST = 2
 """Places of a service that has no pod."""
@@ -26,6 +26,7 @@ class Slot:
 
     uid: str | None = None
     address: str = ""
+    weight: int = PLAIN
     state: State = State.FREE
 
 
@@ -56,7 +57,7 @@ def assigned(
         free += range(len(slots), len(slots) + more)
         slots += [Slot()] * more
     for index, replica in zip(free, waiting, strict=False):
-        slots[index] = Slot(replica.uid, replica.address, State.READY)
+        slots[index] = Slot(replica.uid, replica.address, replica.weight, State.READY)
     return tuple(slots) if slots else (Slot(),) * FEWEST
 
 
@@ -67,4 +68,5 @@ def _kept(slot: Slot, known: Mapping[str, Replica], broken: Collection[str]) -> 
     if replica.uid in broken:
         return replace(slot, state=State.FREE)
     # An address never changes while a pod lives: an empty one is of a pod that has ended.
-    return replace(slot, state=State.READY if replica.takes else State.DRAIN)
+    state = State.READY if replica.takes else State.DRAIN
+    return replace(slot, weight=replica.weight, state=state)

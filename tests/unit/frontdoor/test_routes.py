@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
+from conch.api.endpoint import Endpoint
+from conch.api.pool import GPUPoolSpec
 from conch.decisions.fleet import ServiceKey
-from conch.frontdoor.routes import hosts_of
+from conch.frontdoor.routes import hosts_of, route_of, weight_of
 from tests.unit.frontdoor.routes import KEY, pod, route
 
 
@@ -42,6 +44,28 @@ def test_the_model_is_that_of_who_answers() -> None:
 def test_a_pod_that_was_begun_without_a_name_makes_the_proof_weaker() -> None:
     assert route(pod("a")).proven
     assert not route(pod("a"), pod("b", args=["--load-model=digits"])).proven
+
+
+def test_a_replica_weighs_what_its_pool_is_worth() -> None:
+    spec = {
+        "accelerator": "T4",
+        "nodeSelector": {"a": "b"},
+        "perGPU": {"cpu": "1", "memory": "1Gi"},
+    }
+    pool = GPUPoolSpec.model_validate({**spec, "relativeSpeed": 0.25})
+    assert weight_of(pool) == 16
+    assert weight_of(GPUPoolSpec.model_validate({**spec, "relativeSpeed": 99})) == 256
+    pods = (pod("a", labels={"conch.dev/pool": "t4"}), pod("b"))
+    found = route_of(
+        KEY,
+        Endpoint(),
+        tenant="acme",
+        domain=None,
+        revision="r1",
+        pods=pods,
+        weights={"t4": weight_of(pool)},
+    )
+    assert [r.weight for r in found.replicas] == [16, 64]
 
 
 def test_a_services_own_name_is_not_to_be_had() -> None:

@@ -1,5 +1,7 @@
 """Places of pods, and the commands that fill and empty them."""
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,15 +14,15 @@ FREE = Slot()
 
 def test_a_pod_keeps_its_place_and_others_get_free_ones() -> None:
     one = assigned((), [replica("1")])
-    assert one == (Slot("uid-1", "10.0.0.1", State.READY), FREE)
+    assert one == (Slot("uid-1", "10.0.0.1", state=State.READY), FREE)
     two = assigned(one, [replica("2"), replica("1")])
-    assert two == (one[0], Slot("uid-2", "10.0.0.2", State.READY))
+    assert two == (one[0], Slot("uid-2", "10.0.0.2", state=State.READY))
 
 
 def test_one_that_leaves_is_drained_and_its_place_kept_until_it_is_gone() -> None:
     old = assigned((), [replica("1"), replica("2")])
     drained = assigned(old, [replica("1", takes=False), replica("2")])
-    assert drained[0] == Slot("uid-1", "10.0.0.1", State.DRAIN)
+    assert drained[0] == Slot("uid-1", "10.0.0.1", state=State.DRAIN)
     assert assigned(drained, [replica("2")])[0] == FREE
 
 
@@ -37,7 +39,7 @@ def test_more_places_only_where_needed() -> None:
 def test_in_a_broken_one_nothing_is_waited_for() -> None:
     old = assigned((), [replica("1")])
     cut = assigned(old, [replica("1")], broken={"uid-1"})
-    assert cut[0] == Slot("uid-1", "10.0.0.1", State.FREE)
+    assert cut[0] == Slot("uid-1", "10.0.0.1")
     assert slot_commands(KEY, old, cut) == [
         "set server vision:digits:http/s1 state maint",
         "shutdown sessions server vision:digits:http/s1",
@@ -51,12 +53,24 @@ def test_commands_of_a_pods_life() -> None:
     assert slot_commands(KEY, none, one) == [
         "set server vision:digits:http/s1 addr 10.0.0.1 port 8000",
         "set server vision:digits:grpc/s1 addr 10.0.0.1 port 8001",
+        "set server vision:digits:http/s1 weight 64",
+        "set server vision:digits:grpc/s1 weight 64",
         "set server vision:digits:http/s1 state ready",
     ]
     drained = assigned(one, [replica("1", takes=False)])
     assert slot_commands(KEY, one, drained) == ["set server vision:digits:http/s1 state drain"]
     assert slot_commands(KEY, drained, none)[0] == "set server vision:digits:http/s1 state maint"
     assert slot_commands(KEY, one, one) == []
+
+
+def test_a_faster_accelerator_takes_more() -> None:
+    one = assigned((), [replica("1")])
+    faster = assigned(one, [replace(replica("1"), weight=128)])
+    assert slot_commands(KEY, one, faster) == [
+        "set server vision:digits:http/s1 weight 128",
+        "set server vision:digits:grpc/s1 weight 128",
+        "set server vision:digits:http/s1 state ready",
+    ]
 
 
 def test_a_place_that_changes_hands_is_emptied_first() -> None:
