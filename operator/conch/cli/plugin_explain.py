@@ -7,6 +7,7 @@ from typing import Any
 from conch.api.conditions import ConditionType, Reason
 from conch.api.names import ANNOTATION_PAUSED
 from conch.cli.plugin_advice import ADVICE
+from conch.cli.plugin_callers import callers
 from conch.cli.plugin_read import Reading, event_time
 from conch.cli.plugin_scaling import reasons
 from conch.cli.plugin_tenants import TenantUse
@@ -90,6 +91,9 @@ class Explanation:
     revision: str | None
     wanted_revision: str | None
     url: str | None
+    grpc: str | None
+    callers: str
+    """Who may ask it, in words."""
     ready: int
     replicas: int
     desired: int | None
@@ -139,6 +143,8 @@ def explain(
         revision=status.get("revision"),
         wanted_revision=facts.service.revision if facts else None,
         url=status.get("url"),
+        grpc=status.get("grpc"),
+        callers=callers(service, tenant.tenant if tenant else None),
         ready=status.get("readyReplicas", 0),
         replicas=status.get("replicas", 0),
         desired=status.get("desiredReplicas"),

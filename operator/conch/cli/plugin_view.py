@@ -125,6 +125,8 @@ def _head(out: Console, e: Explanation) -> None:
         "Replicas": f"{e.ready} answer, {e.replicas} placed, {wanted} wanted (bounds: {e.bounds})",
         "Tenant": _tenant(e),
         "URL": e.url or "none yet",
+        "gRPC": e.grpc or "none yet",
+        "Callers": e.callers,
         "Operator": e.operator
         + (", told to leave this service alone (paused)" if e.paused else ""),
     }

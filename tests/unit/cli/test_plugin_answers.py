@@ -9,6 +9,7 @@ from rich.console import Console
 from conch.api.conditions import ConditionType, Reason
 from conch.cli import plugin_view as view
 from conch.cli.plugin_advice import ADVICE
+from conch.cli.plugin_callers import callers
 from conch.cli.plugin_detach import DETACHED_MANAGER, _release
 from conch.cli.plugin_explain import NOT_RUNNING, Explanation, explain
 from conch.cli.plugin_read import Leader
@@ -66,6 +67,49 @@ def test_no_living_operator_is_told_first(leader: Leader | None) -> None:
     todo = explained(body, leader=leader).todo
     assert todo[0] == NOT_RUNNING
     assert len(todo) == 2
+
+
+OWN = "http://digits.vision.svc:8000"
+DOOR = "http://door/vision/digits"
+
+
+@pytest.mark.parametrize(
+    ("url", "endpoint", "words"),
+    [
+        (None, {}, "nobody yet"),
+        (OWN, {}, "whoever reaches it inside the cluster; there is no front door"),
+        (DOOR, {}, "with a key of its own tenant"),
+        (DOOR, {"tenants": ["research", "ops"]}, "its own tenant, or of research, or of ops"),
+        (DOOR, {"tenants": ["research", "*"]}, "all that have a key"),
+        (DOOR, {"access": "Open"}, "everybody, without a key"),
+        (DOOR, {"access": "Nobody"}, "not known: spec.endpoint can't be read"),
+        (
+            DOOR,
+            {"limits": {"requestsPerSecond": 0.5, "concurrentRequests": 4}},
+            "each tenant at most 0.5 requests a second and 4 at a time",
+        ),
+        (DOOR, {"hosts": ["a.example", "b.example"]}, "also as a.example, b.example"),
+    ],
+)
+def test_who_may_ask(url: str | None, endpoint: Object, words: str) -> None:
+    body = service(url=url)
+    body["spec"]["endpoint"] = endpoint
+    assert words in explained(body).callers
+
+
+def test_the_services_own_tenant_is_named_once() -> None:
+    body = service(url=DOOR)
+    body["spec"]["endpoint"] = {"tenants": ["research"]}
+    assert callers(body, "research") == "with a key of research, its own tenant"
+
+
+def test_addresses_and_callers_are_shown() -> None:
+    out = Console(file=io.StringIO(), width=80)
+    view.show_explanation(out, explained(service(url=DOOR, grpc="door:8001")))
+    text = out.file.getvalue()  # type: ignore[attr-defined]
+    assert {"URL", "gRPC", "Callers"} <= {line.split()[0] for line in text.splitlines() if line}
+    assert DOOR in text
+    assert "door:8001" in text
 
 
 def test_text_fits_a_terminal_of_80_columns() -> None:
