@@ -19,7 +19,7 @@ import requests
 import yaml
 from prometheus_client import generate_latest
 
-from conch.api.signals import Key, Signals
+from conch.api.signals import Arrivals, Key, Signals
 from conch.clients.clock import SystemClock
 from conch.clients.prometheus import MetricsSource, MetricsUnavailable, Prometheus, Span
 from conch.clients.prometheus_fake import FakePrometheus
@@ -31,6 +31,7 @@ from conch.decisions.scaling.margin import Margin
 from conch.decisions.scaling.recover import margin_of
 from conch.decisions.scaling.season import BUCKET
 from conch.metrics import tenants
+from conch.metrics.arrivals import arrival_queries, arrivals
 from conch.metrics.learned import LEARNED, LOAD, learned, learned_queries, peak_queries, peaks
 from conch.metrics.queries import queries
 from conch.metrics.rules import recorded, rule_file
@@ -54,6 +55,8 @@ OPERATORS = {
 }
 """What one shows that a plain job scrapes, and one whose job has honor_labels."""
 KEYS = {pool: Key("vision", "digits", "r1", pool) for pool in ("a100", "t4")}
+DOORS = {"door-a": 20.0, "door-b": 10.0}
+"""Replicas of the front door, and the requests/s of each protocol that they take."""
 PENDING = "nv_inference_pending_request_count"
 PATIENCE = 60.0
 """Seconds in which a busy machine has scraped twice."""
@@ -85,6 +88,23 @@ def exposition(seconds: float) -> str:
     return "\n".join(lines) + "\n"
 
 
+def door_shows(seconds: float, *, requests: float) -> str:
+    """What a replica of the front door shows that so many requests/s came to, and refused others."""
+    of = 'service_namespace="vision",service="digits"'
+    codes = {"200": requests * 0.75, "503": requests * 0.25, "401": 50.0, "404": 50.0, "429": 50.0}
+    grpc = {"grpc-0": requests, "grpc-5": 50.0, "grpc-8": 50.0, "grpc-16": 50.0}
+    lines = [
+        f'conch_front_door_requests_total{{{of},tenant="{tenant}",protocol="{protocol}",code="{code}"}}'
+        f" {rate / 2 * seconds:.3f}"
+        for protocol, rates in (("http", codes), ("grpc", grpc))
+        for tenant in ("vision", "guest")
+        for code, rate in rates.items()
+    ]
+    lines.append(f'conch_front_door_in_flight{{{of},tenant="vision"}} 3')
+    lines.append("conch_front_door_unknown_requests_total 0")
+    return "\n".join(lines) + "\n"
+
+
 def operator_shows(service: str, margin: Margin) -> str:
     """What an operator shows that knows one service."""
     shown, load = Exposition(), ServiceLoad(pools=())
@@ -98,7 +118,7 @@ class Exporter:
     """Pods on loopback: /POD answers as Triton would, until the pod is taken away."""
 
     def __init__(self) -> None:
-        self.alive = set(PODS)
+        self.alive = {*PODS, *DOORS}
         operators = {name: operator_shows(*known) for name, known in OPERATORS.items()}
         start = time.monotonic()
         exporter = self
@@ -107,7 +127,9 @@ class Exporter:
             def do_GET(self) -> None:
                 name = self.path.strip("/")
                 found = name in exporter.alive or name in operators
-                text = operators.get(name) or exposition(time.monotonic() - start)
+                seconds = time.monotonic() - start
+                door = name in DOORS and door_shows(seconds, requests=DOORS[name])
+                text = operators.get(name) or door or exposition(seconds)
                 body = text.encode() if found else b""
                 self.send_response(200 if found else 503)
                 self.send_header("Content-Type", "text/plain; version=0.0.4")
@@ -161,6 +183,7 @@ def config(address: str) -> dict[str, object]:
         "scrape_configs": [
             {"job_name": "pods", "static_configs": targets},
             *(operator_job(name, address) for name in OPERATORS),
+            *(door_job(name, address) for name in DOORS),
         ],
     }
 
@@ -173,6 +196,17 @@ def operator_job(name: str, address: str) -> dict[str, object]:
         "metrics_path": f"/{name}",
         "honor_labels": name == "honoured",
         "static_configs": [{"targets": [address], "labels": labels}],
+    }
+
+
+def door_job(name: str, address: str) -> dict[str, object]:
+    """One of them has a label of its target that the front door's metrics have too."""
+    labels = {"namespace": "conch-system", "pod": name}
+    more = {"service": "conch-front-door"} if name == "door-b" else {}
+    return {
+        "job_name": name,
+        "metrics_path": f"/{name}",
+        "static_configs": [{"targets": [address], "labels": {**labels, **more}}],
     }
 
 
@@ -367,6 +401,34 @@ async def test_the_loads_of_other_days_are_found_however_they_are_scraped(real: 
         (("vision", "digits"), 0, 45.0),
         (("vision", "faces"), 0, 0.25),
     ]
+
+
+async def test_what_the_front_door_counts_becomes_arrivals(
+    real: Prometheus, exporter: Exporter
+) -> None:
+    """Of all replicas, tenants and protocols; what it refused itself is no load."""
+    doors = {"doors": arrival_queries()["arrivals_doors"]}
+
+    async def counted(replicas: int) -> Arrivals:
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            answers = await eventually(real, doors, 1)
+            if answers["doors"][0].value == replicas:
+                found = await real.query(arrival_queries(), SystemClock().wall())
+                return arrivals(found)["vision", "digits"]
+            await asyncio.sleep(0.2)
+        pytest.fail(f"no {replicas} replicas within {PATIENCE:g} s")
+
+    both = await counted(2)
+    assert both.ended == pytest.approx(2 * sum(DOORS.values()), rel=0.25)
+    assert (both.under_way, both.doors) == (6.0, 2)
+    assert 0 <= both.age < PATIENCE
+    exporter.alive -= {"door-b"}
+    try:
+        one = await counted(1)
+        assert one.ended == pytest.approx(2 * DOORS["door-a"], rel=0.25)
+    finally:
+        exporter.alive |= {"door-b"}
 
 
 async def test_recorded_series_are_what_a_tick_asks(real: Prometheus) -> None:

@@ -56,3 +56,17 @@ class Signals:
     def busy(self) -> float:
         """Instances of the model that were running, on average."""
         return self.executions * self.mean_execution
+
+
+@dataclass(frozen=True, slots=True)
+class Arrivals:
+    """What the front door counts of one service's requests, summed over its replicas."""
+
+    ended: float
+    """Requests a second that came to their end, whatever that was, but for those it refused itself."""
+    under_way: float
+    """Requests that have not."""
+    doors: int = 1
+    """Replicas of the front door that these numbers come from."""
+    age: float = 0.0
+    """Seconds since the scrape that is longest ago."""

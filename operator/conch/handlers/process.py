@@ -175,7 +175,8 @@ async def _lead(
         if source is not None:
             clock = SystemClock()
             tick = settings.tick_seconds
-            group.create_task(keep_measuring(source, reconciler, clock, every=tick))
+            door = settings.front_door is not None
+            group.create_task(keep_measuring(source, reconciler, clock, every=tick, door=door))
             group.create_task(recall(source, reconciler))
         else:
             reconciler.measured({}, fault="no Prometheus is set: give the operator its URL")

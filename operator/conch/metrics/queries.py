@@ -1,6 +1,7 @@
 """The PromQL of a tick: a fixed number of queries, whatever the fleet's size.
 
-Thirteen, each over all services at once. Their rates are those between a pod's last two scrapes
+Thirteen, each over all services at once; where there is a front door, what it counts comes on top
+(arrivals.py). Their rates are those between a pod's last two scrapes
 (irate): two successive answers then share no sample, so that a flood shows after one scrape and
 one odd sample in one answer only. A service's own window (spec.scaling.window) is no query of
 its own: scaling averages the answers over it.

@@ -10,9 +10,11 @@ from typing import Any
 import yaml
 
 from conch.metrics import tenants
+from conch.metrics.arrivals import arrival_queries
 from conch.metrics.queries import GROUP, queries
 
 OF_TICK = "conch-tick"
+OF_FRONT_DOOR = "conch-front-door"
 OF_SERVICES = "conch-services"
 OF_TENANTS = "conch-tenants"
 _HEAD = "# Generated from operator/conch/metrics by `make docs`; do not edit.\n"
@@ -27,6 +29,9 @@ _UNITS = {
     "p99_us": "p99_us",
     "scraped": "scraped_newest",
     "scraped_first": "scraped_oldest",
+    "arrivals_under_way": "arrivals_under_way",
+    "arrivals_scraped": "arrivals_scraped_oldest",
+    "arrivals_doors": "arrivals_doors",
 }
 """Names of those that are not plain rates."""
 
@@ -40,16 +45,18 @@ def rule_file() -> dict[str, Any]:
     """Return the rules as a rule file holds them."""
     return {
         "groups": [
-            {
-                "name": OF_TICK,
-                "rules": [{"record": recorded(q), "expr": expr} for q, expr in queries().items()],
-            },
+            {"name": OF_TICK, "rules": _as_asked(queries())},
+            {"name": OF_FRONT_DOOR, "rules": _as_asked(arrival_queries())},
             {
                 "name": OF_SERVICES,
                 "rules": [{"record": name, "expr": expr} for name, expr in _services().items()],
             },
         ]
     }
+
+
+def _as_asked(asked: Mapping[str, str]) -> list[dict[str, str]]:
+    return [{"record": recorded(q), "expr": expr} for q, expr in asked.items()]
 
 
 def _services() -> Mapping[str, str]:
@@ -85,6 +92,7 @@ def alert_file() -> dict[str, Any]:
 def text() -> str:
     """Return the file of recording rules."""
     what = f"# conch:* are by {', '.join(GROUP)};\n# conch_service:* by {_SERVICE}.\n"
+    what += "# conch:arrivals* are the front door's, by service_namespace, service.\n"
     return _HEAD + what + _as_yaml(rule_file())
 
 

@@ -12,6 +12,7 @@ from conch.clients.clock import Clock
 from conch.clients.cluster import Cluster, ClusterError
 from conch.clients.prometheus import MetricsSource, MetricsUnavailable
 from conch.clients.resources import CLAIM_TEMPLATE, NETWORK_POLICY, OF_DRA
+from conch.metrics.arrivals import arrival_queries, arrivals
 from conch.metrics.queries import queries
 from conch.metrics.series import Series
 from conch.metrics.signals import parse
@@ -97,19 +98,20 @@ async def recall(source: MetricsSource, reconciler: Reconciler) -> None:
 
 
 async def keep_measuring(
-    source: MetricsSource, reconciler: Reconciler, clock: Clock, *, every: float
+    source: MetricsSource, reconciler: Reconciler, clock: Clock, *, every: float, door: bool = False
 ) -> None:
     """Ask Prometheus every so many seconds, and soon after a scrape, for ever.
 
-    Without an answer there are no signals.
+    Without an answer there are no signals. ``door``: whether there is a front door to ask of.
     """
-    asked = queries()
+    asked = {**queries(), **(arrival_queries() if door else {})}
     while True:
         began, newest = clock.monotonic(), math.inf
         try:
             answers = await source.query(asked, clock.wall())
             newest = _newest(answers)
-            reconciler.measured(parse(answers, _entries(reconciler.store)), fault=None)
+            signals = parse(answers, _entries(reconciler.store))
+            reconciler.measured(signals, fault=None, arrivals=arrivals(answers))
         except MetricsUnavailable as error:
             reconciler.measured({}, fault=str(error))
         except Exception as error:

@@ -103,6 +103,11 @@ class Heard:
             return max(silent)
         return None if any(s.door.ready for s in self.said) else 0.0
 
+    @property
+    def doors(self) -> int:
+        """How many replicas callers reach."""
+        return sum(s.door.ready for s in self.said)
+
     def asked(self, key: ServiceKey) -> float | None:
         """Return how long ago (s) a request last had to wait for a replica of a service."""
         at = self.asked_at.get(key)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from conch.api.names import LABEL_MANAGED_BY, LABEL_SERVICE, MANAGED_BY
-from conch.api.signals import Key, Signals
+from conch.api.signals import Arrivals, Key, Signals
 from conch.clients.clock import Clock, iso
 from conch.clients.cluster import Cluster, ClusterError
 from conch.clients.events import Recorder
@@ -110,9 +110,16 @@ class Reconciler:
         if take(kind, body):
             self.wake()
 
-    def measured(self, signals: Mapping[Key, Signals], *, fault: str | None) -> None:
-        """Take over what metrics say now, and why they say nothing."""
-        self._decider.measured(Measurement(signals, fault=fault), self.clock.monotonic())
+    def measured(
+        self,
+        signals: Mapping[Key, Signals],
+        *,
+        fault: str | None,
+        arrivals: Mapping[tuple[str, str], Arrivals] | None = None,
+    ) -> None:
+        """Take over what metrics say now, the front door's too, and why they say nothing."""
+        found = Measurement(signals, fault=fault, arrivals=arrivals or {})
+        self._decider.measured(found, self.clock.monotonic())
         self.wake()
 
     def account(self, namespace: str, name: str) -> dict[str, Any] | None:

@@ -108,7 +108,9 @@ class Recall:
         for time, signals in self._moments:
             pools = tuple([_then(p, signals.get(facts.signal_keys[p.pool])) for p in load.pools])
             # Who waits at the front door does so now; who did then is not known.
-            then = replace(load, held_back=0.0, asked_ago=None, deaf=0.0, slept=False)
+            then = replace(
+                load, held_back=0.0, asked_ago=None, deaf=0.0, slept=False, arrivals=None
+            )
             yield time, replace(then, pools=pools)
 
 

@@ -1,14 +1,14 @@
 """From a service's facts and signals to the load that scaling decides on. Pure."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from conch.api.base import parse_duration
 from conch.api.conditions import ConditionType, Reason
 from conch.api.model import Variant
 from conch.api.service import Objective, Scaling
-from conch.api.signals import Key, Signals
+from conch.api.signals import Arrivals, Key, Signals
 from conch.decisions import placement
 from conch.decisions.fleet import Pool
 from conch.decisions.placement import Ledger
@@ -26,6 +26,15 @@ class Measurement:
     signals: Mapping[Key, Signals]
     age: float = 0.0
     fault: str | None = None
+    arrivals: Mapping[tuple[str, str], Arrivals] = field(default_factory=dict)
+    """What the front door counted, by namespace and name of services."""
+
+    def at_front_door(self, key: tuple[str, str], *, doors: int) -> Arrivals | None:
+        """Return what the front door counted of a service, where all its ``doors`` were asked."""
+        found = self.arrivals.get(key)
+        if found is None or not 0 < doors <= found.doors:
+            return None
+        return replace(found, age=found.age + self.age)
 
     def of(self, key: Key) -> Signals | None:
         """Return the signals of a key as old as they are now."""
@@ -77,13 +86,15 @@ def load_of(
         else 0.0,
         declared=_declared(facts.resolved.variant) if facts.resolved else {},
         unavailable=measurement.fault,
-        **_held_requests(facts, heard),
+        **_held_requests(facts, heard, measurement),
         kept=_kept(facts, pools) if scaling.paused else None,
         floor_reason=peak.reason if peak and by_schedule else None,
     )
 
 
-def _held_requests(facts: ServiceFacts, heard: Heard | None) -> dict[str, Any]:
+def _held_requests(
+    facts: ServiceFacts, heard: Heard | None, measurement: Measurement
+) -> dict[str, Any]:
     """Return what the front door makes of a load; it holds requests for services without replicas."""
     if heard is None:
         return {}
@@ -92,6 +103,7 @@ def _held_requests(facts: ServiceFacts, heard: Heard | None) -> dict[str, Any]:
         "held_back": float(heard.waiting(facts.key)),
         "asked_ago": heard.asked(facts.key),
         "deaf": heard.deaf,
+        "arrivals": measurement.at_front_door(facts.key, doors=heard.doors),
         "slept": condition(facts.body, ConditionType.SCALING_ACTIVE).get("reason")
         == Reason.SCALED_TO_ZERO,
     }

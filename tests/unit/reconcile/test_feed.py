@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from conch.api.signals import Arrivals
 from conch.clients.prometheus import MetricsUnavailable, Past, Span
 from conch.metrics.queries import queries
 from conch.metrics.series import Series
@@ -45,13 +46,16 @@ class Scraped:
     looks: list[float] = field(default_factory=list)
 
     async def query(self, asked: Mapping[str, str], at: float) -> Mapping[str, list[Series]]:
-        whole = len(asked) == len(queries())
+        whole = len(asked) >= len(queries())
         (self.rounds if whole else self.looks).append(at)
         self.time.now += self.takes * len(asked) / len(queries())
         if self.down:
             raise MetricsUnavailable("gone")
         last = at - at % self.interval
-        return {name: [Series({}, last, at)] if name == "scraped" else [] for name in asked}
+        door = {"arrivals": 20.0, "arrivals_scraped": last, "arrivals_doors": 2.0}
+        told = {"scraped": last, **(door if "arrivals" in asked else {})}
+        labels = {"service_namespace": "vision", "service": "digits"}
+        return {name: [Series(labels, told[name], at)] if name in told else [] for name in asked}
 
     async def past(self, asked: Mapping[str, str], span: Span) -> Past:
         raise MetricsUnavailable("it remembers nothing")
@@ -63,20 +67,24 @@ class Listener:
 
     store: Mapping[str, Sequence[object]] = field(default_factory=dict)
     faults: list[str | None] = field(default_factory=list)
+    arrivals: list[object] = field(default_factory=list)
 
-    def measured(self, signals: object, *, fault: str | None) -> None:
+    def measured(
+        self, signals: object, *, fault: str | None, arrivals: object | None = None
+    ) -> None:
         self.faults.append(fault)
+        self.arrivals.append(arrivals)
 
 
 async def measured(
-    monkeypatch: pytest.MonkeyPatch, source: Scraped, *, every: float = 5.0
+    monkeypatch: pytest.MonkeyPatch, source: Scraped, *, every: float = 5.0, door: bool = False
 ) -> Listener:
     heard = Listener()
     listener: Any = heard
     monkeypatch.setattr(asyncio, "sleep", source.time.sleep)
     monkeypatch.setattr(feed, "_entries", lambda _: {})
     with pytest.raises(asyncio.CancelledError):
-        await keep_measuring(source, listener, source.time, every=every)
+        await keep_measuring(source, listener, source.time, every=every, door=door)
     return heard
 
 
@@ -86,6 +94,17 @@ async def test_a_scrape_is_read_within_a_look(monkeypatch: pytest.MonkeyPatch) -
     after = [at % 5.0 for at in source.rounds[1:]]
     assert max(after) < 1.0
     assert len(source.rounds) == 12
+
+
+@pytest.mark.parametrize("door", [True, False])
+async def test_the_front_door_is_asked_for_where_there_is_one(
+    monkeypatch: pytest.MonkeyPatch, door: bool
+) -> None:
+    source = Scraped(Time(), interval=5.0)
+    listener = await measured(monkeypatch, source, door=door)
+    assert set(listener.faults) == {None}
+    found = {("vision", "digits"): Arrivals(20.0, 0.0, doors=2, age=0.0)} if door else {}
+    assert listener.arrivals[0] == found
 
 
 async def test_between_scrapes_only_one_query_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:

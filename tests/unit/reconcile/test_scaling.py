@@ -4,10 +4,13 @@ from typing import Any
 
 import pytest
 
-from conch.api.signals import Key, Signals
+from conch.api.signals import Arrivals, Key, Signals
+from conch.clients.front_door import Report
+from conch.decisions.fleet import ServiceKey
 from conch.decisions.placement import Ledger
 from conch.decisions.scaling import ScalingState, ServiceLoad, decide
 from conch.decisions.scaling.load_time import DEFAULT_S
+from conch.reconcile.front_door import Door, Heard, Reports
 from conch.reconcile.gather import ServiceFacts
 from conch.reconcile.scaling import Measurement, load_of
 from tests.unit.reconcile import bodies
@@ -172,3 +175,50 @@ def test_the_operator_lets_no_service_sleep_before_a_front_door_reports_itself()
     decision = decide(found, ScalingState(), 0.0)
     assert decision.replicas == 1
     assert "no front door" in decision.message
+
+
+def heard(*, ready: int = 1, **said: Any) -> Heard:
+    """Return what so many replicas of the front door tell at the moment 100 s."""
+
+    class Clock:
+        def monotonic(self) -> float:
+            return 100.0
+
+        def wall(self) -> float:
+            return EPOCH_S
+
+    reports = Reports(Clock(), lambda: None)
+    doors = [Door(f"door-{n}", f"door-{n}", f"10.0.0.{n}", ready=True) for n in range(ready)]
+    reports.live({d.uid: d for d in doors})
+    for one in doors:
+        reports.take(one.uid, Report(1, **said))
+    return reports.heard(EPOCH_S, 100.0)
+
+
+DIGITS = ServiceKey("vision", "digits")
+
+
+def test_what_the_front_door_tells_is_part_of_the_load() -> None:
+    found = facts(scaling={"minReplicas": 0, "maxReplicas": 3})
+    told = load(found, heard=heard(ready=2, asked={DIGITS: 4.0}, waiting={DIGITS: 2}))
+    assert (told.may_sleep, told.held_back, told.deaf) == (True, 4.0, None)
+    assert told.asked_ago == pytest.approx(4.0)
+    assert not load(facts(), heard=heard()).may_sleep
+    assert load(found, heard=Heard()).deaf == 0.0
+
+
+@pytest.mark.parametrize(("reason", "slept"), [("ScaledToZero", True), ("NoMetrics", False)])
+def test_its_status_tells_whether_it_slept(reason: str, slept: bool) -> None:
+    body = bodies.model_service(scaling={"minReplicas": 0, "maxReplicas": 3})
+    body["status"] = {"conditions": [{"type": "ScalingActive", "reason": reason}]}
+    (found,) = gathered(store(ModelService=body)).services
+    assert load(found, heard=heard()).slept is slept
+
+
+def test_arrivals_count_once_every_replica_of_the_front_door_was_scraped() -> None:
+    counted = {("vision", "digits"): Arrivals(20.0, 3.0, doors=2, age=1.0)}
+    measurement = Measurement({}, age=2.0, arrivals=counted)
+    assert load(facts(), measurement, heard=heard(ready=2)).arrivals == Arrivals(20.0, 3.0, 2, 3.0)
+    assert load(facts(), measurement, heard=heard(ready=3)).arrivals is None
+    assert load(facts(), measurement, heard=heard(ready=0)).arrivals is None
+    assert load(facts(), measurement).arrivals is None

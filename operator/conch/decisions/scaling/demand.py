@@ -22,6 +22,15 @@ _MOST = 1e12
 
 
 @dataclass(frozen=True, slots=True)
+class Door:
+    """What the front door counted at one scrape of it."""
+
+    time: float
+    under_way: float
+    """Requests."""
+
+
+@dataclass(frozen=True, slots=True)
 class Sample:
     """Arrivals between two scrapes of all pods."""
 
@@ -35,6 +44,8 @@ class Sample:
     """Bits of BUSY, QUEUE, PENDING, LATE."""
     level: float
     """``rate`` without what only this sample says."""
+    door: Door | None = None
+    """What the front door had counted by then, where that is known."""
 
 
 def sampled(
@@ -45,20 +56,26 @@ def sampled(
     backlog: float,
     signs: int,
     window: float,
+    direct: float | None = None,
+    door: Door | None = None,
 ) -> tuple[Sample, ...]:
-    """Return the samples of the last ``window`` seconds after one more."""
+    """Return the samples of the last ``window`` seconds after one more.
+
+    ``direct`` is what the front door says that came in, in items a second, None where it says
+    nothing.
+    """
     since = time - window
     kept = tuple([s for s in samples if since <= s.time < time])
     if not kept:
-        return (Sample(time, min(arrivals, _MOST), backlog, signs, 0.0),)
+        return (Sample(time, min(arrivals, _MOST), backlog, signs, 0.0, door),)
     last = kept[-1]
     change = (backlog - last.backlog) / (time - last.time)
-    rate = min(max(0.0, arrivals + change), _MOST)
+    rate = min(max(0.0, arrivals + change if direct is None else direct), _MOST)
     before = kept[-2].rate if len(kept) > 1 else min(last.rate, rate)
     settled = _median(before, last.rate, rate)
     if settled != last.level:
         kept = (*kept[:-1], replace(last, level=settled))
-    return (*kept, Sample(time, rate, backlog, signs, min(rate, last.rate)))
+    return (*kept, Sample(time, rate, backlog, signs, min(rate, last.rate), door))
 
 
 def _median(one: float, two: float, three: float) -> float:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from conch.api.conditions import Reason
-from conch.api.signals import Signals
+from conch.api.signals import Arrivals, Signals
 from conch.decisions.scaling.capacity import Profile
 from conch.decisions.scaling.state import ScalingState
 
@@ -72,6 +72,8 @@ class ServiceLoad:
     """Since a request last had to wait because no replica answers; None: not that anyone knows."""
     deaf: float | None = None
     """For how long whoever holds requests has not told of all of them; None: it does."""
+    arrivals: Arrivals | None = None
+    """What the front door counted; None where there is none, or where it was not asked in full."""
     slept: bool = False
     """The service's status says that it was put to sleep."""
     allowed_late: float = 1e-3

@@ -27,6 +27,8 @@ class Measured:
     queue_seconds: float
     pods: int
     p99: float | None
+    items: float = 1.0
+    """Of a request, on average."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +105,7 @@ def _sum(signals: list[Signals]) -> Measured | None:
         queue_seconds=waited / requests if requests > 0 else 0.0,
         pods=sum(s.pods_scraped for s in signals),
         p99=max(late, default=None),
+        items=sum(s.inferences for s in signals) / requests if requests > 0 else 1.0,
     )
 
 

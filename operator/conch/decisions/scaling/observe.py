@@ -13,6 +13,7 @@ from conch.decisions.scaling.demand import (
     sampled,
     whole,
 )
+from conch.decisions.scaling.door import at_front_door
 from conch.decisions.scaling.fleet import longest_wait
 from conch.decisions.scaling.gaps import asked as gap_ended
 from conch.decisions.scaling.load import PoolLoad, ServiceLoad
@@ -40,6 +41,7 @@ def observed(
         samples = ()  # the clock went back
     if samples and now - measured.age_oldest <= samples[-1].time:
         return state
+    door, direct = at_front_door(load, samples, measured, now)
     samples = sampled(
         samples,
         time=now - measured.age,
@@ -47,6 +49,8 @@ def observed(
         backlog=measured.backlog,
         signs=signs(load, measured),
         window=load.window,
+        direct=direct,
+        door=door,
     )
     margin = _dispersion(state.margin, samples)
     asked = demand(
