@@ -93,7 +93,7 @@ class Sending:
         )
 
     async def _send_open(self, rate: float) -> None:
-        gaps = random.Random(self.flow.seed)
+        gaps = random.Random(f"{self.flow.protocol} {self.flow.seed}")
         due = monotonic()
         while (now := monotonic()) < self._until and not self._enough:
             while due <= now and not self._enough:
