@@ -11,12 +11,14 @@ from typer.testing import CliRunner
 from conch.api import names
 from conch.cli.main import app
 from conch.clients.resources import RESOURCES
+from conch.frontdoor import keeper
 from e2e.images import haproxy
 from tests.kit.chart import CHART, NAMESPACE, Object, Objects, call, refused, rendered, template
 
 NAME = "conch-front-door"
 GATEWAY = "gateway.networking.k8s.io/v1"
 ROUTES = ("frontDoor.gateway.enabled=true", "frontDoor.gateway.parentRefs[0].name=public")
+KEEPER = ["python3", "-m", keeper.__name__, str(names.PORT_FRONT_DOOR_AGENT), "conch", "front-door"]
 JWT = ("frontDoor.jwt.enabled=true", "frontDoor.jwt.keySecret.name=issuer")
 
 
@@ -74,16 +76,14 @@ def test_without_it_nothing_of_it_is_there(helm: Path) -> None:
 )
 def test_the_agent_gets_arguments_that_it_knows(helm: Path, settings: tuple[str, ...]) -> None:
     objects = rendered(helm, *settings)
-    for container in ("prepare", "agent"):
-        command, word, *given = arguments(objects, container)
-        assert (command, word) == ("conch", "front-door")
+    assert arguments(objects, "prepare")[:2] == ["conch", "front-door"]
+    assert arguments(objects)[: len(KEEPER)] == KEEPER
+    for container, skipped in (("prepare", 2), ("agent", len(KEEPER))):
+        given = arguments(objects, container)[skipped:]
         done = CliRunner().invoke(app, ["front-door", *given, "--help"])
         assert done.exit_code == 0, done.output
-    assert arguments(objects, "prepare") == [
-        *(a for a in arguments(objects) if a != "--address=0.0.0.0"),
-        "--prepare",
-        *(a for a in arguments(objects) if a == "--address=0.0.0.0"),
-    ]
+    prepared, stays = containers(objects)["prepare"], containers(objects)["agent"]
+    assert sorted(prepared["args"]) == sorted([*stays["args"], "--prepare"])
     unknown = CliRunner().invoke(app, ["front-door", "--no-such-argument", "--help"])
     assert unknown.exit_code != 0
 
@@ -163,7 +163,8 @@ def test_haproxy_is_asked_whether_it_is_ready_and_whether_it_lives(helm: Path) -
     assert found["haproxy"]["readinessProbe"]["httpGet"] == {"path": "/healthz", "port": "ready"}
     # What it answers to the question of readiness must not have it killed.
     assert found["haproxy"]["livenessProbe"]["tcpSocket"] == {"port": "ready"}
-    assert "readinessProbe" not in found["agent"]
+    # A container that is killed, or not ready, would take HAProxy out of the Service with it.
+    assert not [k for k in found["agent"] if k.endswith("Probe")]
 
 
 def test_haproxy_gets_the_time_that_it_needs_to_end(helm: Path) -> None:
