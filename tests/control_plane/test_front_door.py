@@ -266,6 +266,24 @@ def test_with_the_agent_dead_another_service_never_answers(
         assert door.ready()
 
 
+def test_haproxy_that_begins_anew_is_told_what_its_files_do_not_say(
+    cluster: Cluster, namespace: str
+) -> None:
+    with front_door(cluster) as door:
+        door.key(namespace, key=key_of(namespace))
+        [old] = door.service(namespace, "digits")
+        key, name = key_of(namespace), f"{namespace}/digits"
+        answers(door, name, key)
+        door.delete(old)
+        new = door.pod(namespace, "digits")
+        wait_for(lambda: door.infer(name, key=key).json["from"] == new.address, "the new pod")
+        door.crash_haproxy()
+        door.start_haproxy()
+        wait_for(door.ready, "HAProxy")
+        answers(door, name, key)
+        assert door.infer(name, key=key).json["from"] == new.address
+
+
 def test_a_new_service_disturbs_none(door: FrontDoor, place: str) -> None:
     door.service(place, "digits")
     key, name = key_of(place), f"{place}/digits"

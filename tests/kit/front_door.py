@@ -107,7 +107,14 @@ class FrontDoor:
                 [*WITH_US, str(haproxy_binary()), "-W", "-S", str(master), "-f", str(config)],
                 stdout=log,
                 stderr=log,
+                start_new_session=True,
             )
+
+    def crash_haproxy(self) -> None:
+        """End HAProxy as the end of its container does: master and workers at once."""
+        assert self.haproxy is not None
+        os.killpg(self.haproxy.pid, signal.SIGKILL)
+        self.haproxy.wait()
 
     def start_agent(self) -> None:
         """Start the agent."""

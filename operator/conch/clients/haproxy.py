@@ -5,7 +5,7 @@ HAProxy 2.6, management.txt, 9.3 and 9.4. Tests use the real program instead of 
 
 import asyncio
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 logger = logging.getLogger(__name__)
@@ -58,9 +58,12 @@ class HAProxy:
             if "rror" in answer or "an't" in answer:
                 raise HAProxyError(answer.strip())
 
-    async def old_workers(self) -> list[int]:
-        """Return the processes that were replaced, and still have something under way."""
-        return old_workers_in(await _ask(self._master, "show proc"))
+    async def workers(self) -> tuple[int | None, list[int]]:
+        """Return the newest worker's process, None where there is none, and those of older ones.
+
+        Older ones were replaced, and still have something under way.
+        """
+        return workers_in(await _ask(self._master, "show proc"))
 
     async def mark(self) -> str | None:
         """Return the mark of the configuration that the newest worker runs; None where it has none."""
@@ -114,11 +117,17 @@ def complaints_in(answer: str) -> list[str]:
     return [line for line in lines if line and not line.startswith(_FINE)]
 
 
-def old_workers_in(answer: str) -> list[int]:
-    """Return the processes that ``show proc`` lists as old workers."""
-    _, _, old = answer.partition("# old workers")
-    words: Sequence[list[str]] = [line.split() for line in old.splitlines()]
-    return [int(w[0]) for w in words if len(w) > 1 and w[0].isdigit() and w[1] == "worker"]
+def workers_in(answer: str) -> tuple[int | None, list[int]]:
+    """Return the newest worker that ``show proc`` lists, and the old ones."""
+    current, _, old = answer.partition("# old workers")
+    return next(iter(_workers(current)), None), list(_workers(old))
+
+
+def _workers(lines: str) -> Iterator[int]:
+    for line in lines.splitlines():
+        words = line.split()
+        if len(words) > 1 and words[0].isdigit() and words[1] == "worker":
+            yield int(words[0])
 
 
 def mark_in(answer: str) -> str | None:

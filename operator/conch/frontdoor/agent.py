@@ -195,11 +195,12 @@ class Agent:
                 try:
                     closely = await self._once()
                     now = self._clock.monotonic()
-                    if now - judged_at >= LOOK_S:
+                    if self.synced and now - judged_at >= LOOK_S:
                         judged_at = now
+                        await self.steering.look_at_workers()
                         changed = await self.watcher.judged(session)
-                        if changed:
-                            self.knowledge.dirty |= changed
+                        self.knowledge.dirty |= changed
+                        if changed or self.steering.due() is not None:
                             self._wake.set()
                 except HAProxyError as error:
                     logger.warning("HAProxy: %s", error)
@@ -219,8 +220,6 @@ class Agent:
         if not self.synced:
             return True
         await self.watcher.look()
-        if self.steering.old_workers:
-            await self.steering.look_at_workers()
         leaving = dict.fromkeys(self.knowledge.leaving(), 0)
         if leaving:
             for key, slots in list(self.steering.slots.items()):

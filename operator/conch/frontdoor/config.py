@@ -190,7 +190,8 @@ def _common(route: Route, protocol: str) -> Iterator[str]:
     yield f"http-request set-header conch-backend {name}"
     yield f"http-request set-header conch-wait {rules.max_wait:.0f}"
     yield f"http-request set-header conch-most {rules.max_waiting}"
-    full = f"{{ queue({name}) ge {max(1, rules.max_waiting)} }}"
+    spoken = "grpc" if protocol == "grpc" else "!grpc"
+    full = f"{spoken} {{ queue({name}) ge {max(1, rules.max_waiting)} }}"
     yield from refusals.rules(refusals.TOO_MANY_WAIT, full)
     if rules.replay:
         yield f"retry-on {REPLAY}"
@@ -205,7 +206,7 @@ def _http(route: Route, slots: Slots, setup: Setup) -> Iterator[str]:
     yield "http-check send meth GET uri /v2"
     yield f"http-check expect rstring {_identity(route)}"
     yield (
-        f"default-server check inter {_ms(CHECK_S)} fastinter 500ms downinter 500ms fall 2 rise 1 "
+        f"default-server check inter {_ms(CHECK_S)} fastinter 500ms downinter 1s fall 2 rise 1 "
         # One connection that can't be opened is enough; the next look finds it back.
         "observe layer4 error-limit 1 on-error mark-down "
         f"maxconn {MOST_PER_REPLICA} slowstart {_ms(rules.slow_start)}"

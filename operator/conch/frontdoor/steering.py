@@ -39,8 +39,12 @@ class Steering:
         self.routes: dict[ServiceKey, Route] = {}
         self.slots: dict[ServiceKey, Slots] = {}
         """As the newest worker has them."""
+        self.worker: int | None = None
+        """The newest worker's process, as last seen."""
         self.old_workers: list[int] = []
         self.reloads = 0
+        self._filed: dict[ServiceKey, Slots] = {}
+        """As the running configuration's file has them."""
         self._shapes: dict[ServiceKey, Shape] = {}
         """As in the running configuration."""
         self._tables = Tables()
@@ -156,7 +160,8 @@ class Steering:
         self.reloads += 1
         self._shapes = {r.key: shape_of(r, s) for r, s in services}
         self.slots = {r.key: s for r, s in services}
-        await self.look_at_workers()
+        self._filed = {r.key: _written(s) for r, s in services}
+        self.worker, self.old_workers = await self._haproxy.workers()
         # The configuration knows no drained places: those are told now.
         await self._tell([c for r, s in services for c in slot_commands(r.key, _written(s), s)])
         return True
@@ -185,11 +190,19 @@ class Steering:
         return True
 
     async def look_at_workers(self) -> None:
-        """Look which replaced workers are still at work."""
-        try:
-            self.old_workers = await self._haproxy.old_workers()
-        except HAProxyError as error:
-            logger.warning("HAProxy: %s", error)
+        """Look which workers there are. One that nobody asked for knows only what the files say."""
+        worker, self.old_workers = await self._haproxy.workers()
+        if self.worker is not None and worker not in (None, self.worker):
+            logger.warning("HAProxy has begun anew by itself; it is told of all that has changed")
+            self.outdated()
+            # What waits there by now would wait for places that only the next worker knows of.
+            await self._tell(self._since_files())
+        self.worker = worker or self.worker
+
+    def _since_files(self) -> list[str]:
+        """Return what the places have been told since the files were written."""
+        known = ((k, self._filed.get(k, ()), s) for k, s in self.slots.items())
+        return [c for k, old, s in known if len(old) == len(s) for c in slot_commands(k, old, s)]
 
     def place_of(self, name: str, place: str) -> str | None:
         """Return the UID of the pod at a backend's server, by HAProxy's names."""
