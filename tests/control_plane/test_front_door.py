@@ -275,6 +275,7 @@ def test_haproxy_that_begins_anew_is_told_what_its_files_do_not_say(
         key, name = key_of(namespace), f"{namespace}/digits"
         answers(door, name, key)
         door.delete(old)
+        old.kill()
         new = door.pod(namespace, "digits")
         wait_for(lambda: door.infer(name, key=key).json["from"] == new.address, "the new pod")
         door.crash_haproxy()

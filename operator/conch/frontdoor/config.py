@@ -185,7 +185,8 @@ def _common(route: Route, protocol: str) -> Iterator[str]:
     name = backend(route.key, protocol)
     yield "balance leastconn"
     yield f"timeout server {_ms(rules.timeout)}"
-    yield f"timeout queue {_ms(rules.max_wait)}"
+    # Nothing at all would mean for ever.
+    yield f"timeout queue {_ms(max(0.001, rules.max_wait))}"
     yield "acl grpc always_true" if protocol == "grpc" else "acl grpc always_false"
     yield f"http-request set-header conch-backend {name}"
     yield f"http-request set-header conch-wait {rules.max_wait:.0f}"
