@@ -5,12 +5,14 @@ never happen; ``settle`` runs everything until nothing changes.
 """
 
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 from conch.api.pool import GPUPoolSpec
 from conch.api.service import ModelServiceSpec
-from conch.decisions import placement, replicas
+from conch.decisions import placement, repair, replicas
 from conch.decisions.fleet import Amounts, Node, Pod, Pool, ReplicaSet, Service, ServiceKey, Shape
 from conch.decisions.placement import Ledger
+from conch.decisions.repair import Repair
 from conch.decisions.replicas import DRAIN_SETTLE_S, Plan
 from tests.property.kube_model import Kubernetes, ModelNode, ModelPod, ModelSet, SetKey
 
@@ -45,6 +47,9 @@ class World(Kubernetes):
     untold: set[str] = field(default_factory=set)
     """Pods that it has not told of yet."""
     drain_timeout: float = 12.0
+    repairs: dict[str, Repair] = field(default_factory=dict)
+    replaced: list[tuple[str, float]] = field(default_factory=list)
+    """Services, and when a replica of theirs was given up since it answered nothing."""
 
     # --- the operator ---------------------------------------------------------------------------
 
@@ -82,16 +87,26 @@ class World(Kubernetes):
         for name, view in views.items():
             replicas.book_admitted(view, self._pools(name, pools), self.shapes(name), ledger)
         return {
-            name: replicas.plan(
-                view,
-                self.services[name].wanted,
-                pools=self._pools(name, pools),
-                shapes=self.shapes(name),
-                ledger=ledger,
-                now=self.now,
-            )
+            name: self._plan(name, view, self._pools(name, pools), ledger)
             for name, view in views.items()
         }
+
+    def _plan(self, name: str, view: Service, pools: tuple[Pool, ...], ledger: Ledger) -> Plan:
+        """Return the next step of a service, as the operator decides it."""
+        shapes, wanted = self.shapes(name), self.services[name].wanted
+        whole = repair.mending(
+            view,
+            wanted,
+            held=sum(sum(view.tally(p.name)) for p in pools),
+            most=wanted + 1,
+            free=any(placement.room(p, shapes[p.name], ledger, most=1) for p in pools),
+        )
+        plan = replicas.plan(
+            view, whole.replicas, pools=pools, shapes=shapes, ledger=ledger, now=self.now
+        )
+        if whole.delete is None or whole.delete in (*plan.deletions, *plan.drains):
+            return plan
+        return replace(plan, deletions=(*plan.deletions, whole.delete))
 
     def _pools(self, name: str, pools: tuple[Pool, ...]) -> tuple[Pool, ...]:
         return tuple(p for p in pools if p.name in self.services[name].allowed)
@@ -136,7 +151,7 @@ class World(Kubernetes):
             "drainTimeout": f"{self.drain_timeout}s",
         }
         spec = {"model": {"name": "m"}, "scaling": scaling}
-        return Service(
+        found = Service(
             key=ServiceKey("ns", name),
             spec=ModelServiceSpec.model_validate(spec),
             revision=service.revision,
@@ -144,6 +159,12 @@ class World(Kubernetes):
             sets=tuple(sorted(sets, key=lambda s: s.name)[::step]),
             pods=tuple(sorted(pods, key=lambda p: p.name)[::step]),
         )
+        before = self.repairs.get(name, Repair())
+        after = repair.looked_at(found, before, self.now, load_seconds=1.0)
+        self.repairs[name] = after
+        if after.uid not in (None, before.uid):
+            self.replaced.append((name, self.now))
+        return repair.marked(found, after)
 
     def _pod(self, pod: ModelPod) -> Pod:
         return Pod(
@@ -164,7 +185,12 @@ class World(Kubernetes):
             lost=pod.node is not None and pod.node not in self.seen.nodes,
             stranded=self._is_silent(pod.node) and not pod.ready,
             in_flight=self._in_flight(pod),
+            broken="silent" if self._is_broken(pod) else None,
         )
+
+    def _is_broken(self, pod: ModelPod) -> bool:
+        real = self.pods.get(pod.uid)
+        return self.front_door and real is not None and real.broken
 
     def _in_flight(self, pod: ModelPod) -> int | None:
         """Return what the operator heard of a pod's requests; without a front door of none."""
@@ -249,7 +275,7 @@ class World(Kubernetes):
             return  # 404 is no error
         pod = self._writable(view, left)
         if pod.node in self.nodes:
-            assert not pod.traffic, f"a pod in use was deleted: {pod}"
+            assert pod.broken or not pod.traffic, f"a pod in use was deleted: {pod}"
             if pod.ready and pod.draining_since is not None:
                 waited = self.now - pod.draining_since
                 assert waited >= DRAIN_SETTLE_S, f"too early: {pod}"
@@ -282,7 +308,11 @@ class World(Kubernetes):
             enough = min(enough, 1)
         assert len(after) >= enough, f"{len(before)} answered, {len(after)} are left by {plan}"
         for pod in plan.deletions:
-            assert pod.lost or not _answers(pod), f"deletes a pod in use: {pod}"
+            used = pod.ready and pod.serving and not pod.deleting
+            assert pod.lost or pod.replaced or not used, f"deletes a pod in use: {pod}"
+        assert sum(p.replaced for p in view.pods) <= 1, f"several at a time: {view.pods}"
+        times = [at for of, at in self.replaced if of == name]
+        assert all(b - a >= repair.APART for a, b in pairwise(times)), f"too soon: {times}"
 
     def _check_capacity(self, plans: dict[str, Plan]) -> None:
         """No node gets more than it has, by what the operator knew."""
@@ -315,6 +345,8 @@ class World(Kubernetes):
     def settle(self, rounds: int = 80) -> None:
         """Everything runs on, undisturbed, until nothing changes; assert that it comes to that."""
         quiet = 0
+        for pod in self.pods.values():
+            pod.broken = False
         for _ in range(rounds):
             before = self.frozen()
             self.refresh_all()
@@ -368,7 +400,7 @@ class World(Kubernetes):
 
 
 def _answers(pod: Pod) -> bool:
-    return pod.ready and pod.serving and not pod.deleting and not pod.lost
+    return pod.ready and pod.serving and not pod.deleting and not pod.lost and not pod.broken
 
 
 def _set_view(found: ModelSet) -> ReplicaSet:

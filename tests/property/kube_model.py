@@ -31,6 +31,8 @@ class ModelPod:
     version: int = 1
     requests: int = 0
     """Under way to it through the front door."""
+    broken: bool = False
+    """It takes requests and answers none, though it is ready."""
 
     @property
     def traffic(self) -> bool:

@@ -138,6 +138,17 @@ def _tell(world: World, _: int) -> None:
     world.untold.clear()
 
 
+def _break(world: World, which: int, heals: int) -> None:
+    """A pod answers nothing any more, or does so again."""
+    pods = list(world.pods.values())
+    if pods:
+        pods[which % len(pods)].broken = heals % 3 != 0
+
+
+def _rest(world: World, minutes: int) -> None:
+    world.now += 60 * minutes
+
+
 STEPS: dict[str, Callable[..., None]] = {
     "tick": _tick,
     "fresh tick": _fresh_tick,
@@ -161,8 +172,10 @@ STEPS: dict[str, Callable[..., None]] = {
     "ask": _ask,
     "answer": _answer,
     "tell": _tell,
+    "break": _break,
+    "rest": _rest,
 }
-_TWO = {"wish", "confine", "cordon", "ask"}
+_TWO = {"wish", "confine", "cordon", "ask", "break"}
 _OFTEN = ("tick", "fresh tick", "fresh tick", "sync", "round", "round", "wait", "wish")
 
 
@@ -237,6 +250,30 @@ def test_a_crash_at_any_write_changes_nothing_in_the_end(
         calm.settle()
         stormy.settle()
         assert _spread(calm) == _spread(stormy)
+
+
+@pytest.mark.parametrize(("gpus", "beside"), [(3, True), (2, False)])
+def test_a_replica_that_answers_nothing_is_made_again(gpus: int, beside: bool) -> None:
+    """First the other one, where it has a place; at most one is away meanwhile."""
+    fleet = world(1, nodes={"a1": gpus})
+    fleet.front_door = True
+    fleet.services["s0"].wanted = 2
+    fleet.settle()
+    fleet.now += 60
+    broken = next(iter(fleet.pods.values()))
+    broken.broken = True
+    good = []
+    for _ in range(40):
+        _fresh_tick(fleet, 0)
+        _round(fleet, 0)
+        fleet.now += 2
+        good.append(sum(p.traffic and not p.broken for p in fleet.pods.values()))
+        assert len(fleet.pods) <= gpus
+    assert broken.uid not in fleet.pods
+    assert (min(good), good[-1]) == (1, 2)
+    assert (fleet.count == 4) is beside, "where it leaves by itself, its replacement is gated once"
+    fleet.settle()
+    fleet.check_rest()
 
 
 @pytest.mark.parametrize(("requests", "told"), [(1, True), (0, False), (0, True)])

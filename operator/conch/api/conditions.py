@@ -62,6 +62,7 @@ class Reason(StrEnum):
     # Reconciling, Stalled
     PROGRESSING = "Progressing"
     SETTLED = "Settled"
+    REPLICA_NOT_ANSWERING = "ReplicaNotAnswering"
     INVALID_SPEC = "InvalidSpec"
     CONFLICT = "Conflict"
     # GPUPool

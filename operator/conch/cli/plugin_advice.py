@@ -188,6 +188,14 @@ ADVICE: Mapping[Reason, Advice] = {
     R.SETTLED: Advice(
         (C.RECONCILING, C.STALLED), "What is wanted is there, and nothing stands in the way."
     ),
+    R.REPLICA_NOT_ANSWERING: Advice(
+        (C.READY, C.RECONCILING, C.STALLED),
+        "The front door finds that a replica takes requests and answers none, though its health checks "
+        "are fine. It gets no more requests, and is made again: one at a time. On Stalled: no replica "
+        "answers, and two new ones did not either, so none is replaced any more.",
+        "Read what the replica says: kubectl logs POD -c triton. On Stalled, correct the model; the next "
+        "revision is tried anew.",
+    ),
     R.INVALID_SPEC: Advice(
         (C.STALLED,),
         "The spec of the object passed the API server but can't be read by this version of the "

@@ -176,6 +176,10 @@ class Pod:
     in_flight: int | None = 0
     """Requests under way to it through the front door, of a pod that drains; None: not known. Where
     there is no front door nobody knows of any."""
+    broken: str | None = None
+    """How it showed that it takes requests and answers none, though it is ready; None: it did not."""
+    replaced: bool = False
+    """It is made again for that, and leaves before all others."""
     body: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
@@ -215,6 +219,8 @@ class Service:
     """The revision that the Service selects."""
     sets: tuple[ReplicaSet, ...] = ()
     pods: tuple[Pod, ...] = ()
+    irreparable: bool = False
+    """No replica answers, and replacing them has not helped."""
 
     def live_pods(self, revision: str, pool: str) -> tuple[Pod, ...]:
         """Return the pods of a ReplicaSet that are not on their way out."""
@@ -245,8 +251,8 @@ class Service:
         found = {}
         for pool in {*asked, *live}:
             pods = live.get(pool, ())
-            ready = sum(p.ready and p.serving for p in pods)
-            leaving = sum(p.draining_since is not None or p.stranded for p in pods)
+            ready = sum(p.ready and p.serving and not p.replaced for p in pods)
+            leaving = sum(p.draining_since is not None or p.stranded or p.replaced for p in pods)
             found[pool] = ready, max(0, asked.get(pool, 0) - ready - leaving)
         return found
 

@@ -359,7 +359,7 @@ def _worths(run: _Pass, pool: str, count: int) -> list[int]:
 
 
 def _worth(pod: Pod) -> int:
-    if pod.gated or pod.lost or pod.stranded:
+    if pod.gated or pod.lost or pod.stranded or pod.broken:
         return 0
     if pod.draining_since is not None:
         return 1

@@ -7,7 +7,7 @@ places. Nothing is written here.
 import logging
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,9 +16,11 @@ from conch.clients.clock import Clock
 from conch.decisions import placement, replicas
 from conch.decisions.fleet import Amounts, ServiceKey
 from conch.decisions.placement import Ledger
+from conch.decisions.repair import Repair, hopeless, looked_at, marked, mending
 from conch.decisions.scaling import ScalingDecision, ScalingState, ServiceLoad, decide
 from conch.decisions.scaling.account import Decided
 from conch.decisions.scaling.fleet import rates
+from conch.decisions.scaling.load_time import DEFAULT_S
 from conch.decisions.shares import Grant
 from conch.reconcile.carrier import Carrier
 from conch.reconcile.fair import Sharing
@@ -101,6 +103,7 @@ class Decider:
         self._popular_at = -math.inf
         self.measured_at = 0.0
         """When metrics last came, in monotonic seconds."""
+        self._repairs: dict[ServiceKey, Repair] = {}
         self.states: dict[ServiceKey, ScalingState] = {}
         self.decided: dict[ServiceKey, Decided] = {}
         """What was decided last, from what, and when; read by other threads, so only replaced."""
@@ -117,7 +120,9 @@ class Decider:
         # Looked at once: between two looks one scrape would grow younger, and pass for another.
         moment = self._clock.monotonic()
         heard = None if self._reports is None else self._reports.heard(now, moment)
-        told = fleet.services if heard is None else map(heard.of, fleet.services)
+        told: Iterable[ServiceFacts] = fleet.services
+        if heard is not None:
+            told = [self._looked_at(heard.of(f), now) for f in fleet.services]
         services = sorted((self._as_under_way(f) for f in told), key=_order)
         for facts in services:
             replicas.book_admitted(facts.service, facts.pools, facts.shapes, ledger)
@@ -149,9 +154,22 @@ class Decider:
 
     def forget(self, kept: set[ServiceKey]) -> None:
         """Drop what is remembered of all services but these."""
-        for memory in (self.states, self.decided):
+        for memory in (self.states, self.decided, self._repairs):
             for key in memory.keys() - kept:
                 del memory[key]
+
+    def _looked_at(self, facts: ServiceFacts, now: float) -> ServiceFacts:
+        """Return a service with the replica that is to be replaced as it answers nothing, if any."""
+        known = self._repairs.get(facts.key, Repair())
+        if known == Repair() and not any(p.broken for p in facts.service.pods):
+            return facts
+        seconds = max(self._profiles.load_seconds(facts).values(), default=DEFAULT_S)
+        known = looked_at(facts.service, known, now, load_seconds=seconds)
+        self._repairs[facts.key] = known
+        if known.uid is None and not hopeless(facts.service, known):
+            return facts
+        versions = (*facts.versions, known.uid)
+        return replace(facts, service=marked(facts.service, known), versions=versions)
 
     def _as_under_way(self, facts: ServiceFacts) -> ServiceFacts:
         """Return a service as it will be once the admissions that are under way are written."""
@@ -208,7 +226,8 @@ class Decider:
         lacks = load is not None and proposal.wished > load.held
         return Wished(
             facts=facts,
-            replicas=proposal.wished,
+            # The one that is replaced keeps its place until another answers.
+            replicas=proposal.wished + any(p.replaced for p in facts.service.pods),
             load_seconds=load.load_seconds if load is not None else ServiceLoad(()).load_seconds,
             rates=rates(load, self.states[key]) if load is not None and lacks else {},
             untouchable=proposal.final is not None,
@@ -236,16 +255,7 @@ class Decider:
             raise ValueError("a service without a wish or a grant can't be planned")
         wanted = _wanted(facts, load, decision, grant, tick.ledger)
         known = self._resting.plan(facts, wanted, grant)
-        plan = known or replicas.plan(
-            facts.service,
-            wanted,
-            pools=facts.pools,
-            shapes=facts.shapes,
-            ledger=tick.ledger,
-            now=tick.now,
-            grant=grant,
-            wish=self._localities.wish(facts, load.load_seconds),
-        )
+        plan = known or self._next(facts, load, wanted, tick, grant)
         return Outcome(
             facts,
             plan,
@@ -255,6 +265,39 @@ class Decider:
             wanted=wanted,
             grant=grant,
         )
+
+    def _next(
+        self, facts: ServiceFacts, load: ServiceLoad, wanted: int, tick: _Tick, grant: Grant
+    ) -> replicas.Plan:
+        """Return the next step towards so many replicas that answer."""
+        service = facts.service
+        whole = mending(
+            service,
+            wanted,
+            held=load.held,
+            most=grant.total,
+            free=any(p.replaced for p in service.pods) and _free(facts, tick.ledger),
+        )
+        plan = replicas.plan(
+            service,
+            whole.replicas,
+            pools=facts.pools,
+            shapes=facts.shapes,
+            ledger=tick.ledger,
+            now=tick.now,
+            grant=grant,
+            wish=self._localities.wish(facts, load.load_seconds),
+        )
+        old = whole.delete
+        if old is None or old in (*plan.deletions, *plan.drains):
+            return plan
+        return replace(plan, deletions=(*plan.deletions, old))
+
+
+def _free(facts: ServiceFacts, ledger: Ledger) -> bool:
+    """Tell whether there is a place for one more replica, that no autoscaler has to buy."""
+    pools = [p for p in facts.pools if not p.spec.elastic]
+    return any(placement.room(p, facts.shapes[p.name], ledger, most=1) for p in pools)
 
 
 def _defect(facts: ServiceFacts, error: Exception) -> Outcome:

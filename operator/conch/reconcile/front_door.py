@@ -7,6 +7,7 @@ takes anything from what the others say. What nobody can tell is unknown, never 
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from conch.api.names import FRONT_DOOR, LABEL_FRONT_DOOR
@@ -117,14 +118,20 @@ class Heard:
         """Return a service with what is told of it; it is another one whenever that is."""
         drains = [p for p in facts.service.pods if p.draining_since is not None]
         counts = {p.uid: self.in_flight(p.uid, p.draining_since or 0.0) for p in drains}
-        told = (self.asked_at.get(facts.key), self.waiting(facts.key), tuple(counts.items()))
-        if told == (None, 0, ()):
+        silent = {p.uid: self.broken[p.uid] for p in facts.service.pods if p.uid in self.broken}
+        told = (
+            self.asked_at.get(facts.key),
+            self.waiting(facts.key),
+            tuple(counts.items()),
+            tuple(silent.items()),
+        )
+        if told == (None, 0, (), ()):
             return facts
         pods = tuple(
-            replace(p, in_flight=counts[p.uid]) if p.uid in counts else p
+            replace(p, in_flight=counts.get(p.uid, p.in_flight), broken=silent.get(p.uid))
             for p in facts.service.pods
         )
-        service = replace(facts.service, pods=pods) if counts else facts.service
+        service = replace(facts.service, pods=pods) if counts or silent else facts.service
         return replace(facts, service=service, versions=(*facts.versions, told))
 
     def waiting(self, key: ServiceKey) -> int:
@@ -146,6 +153,7 @@ class Heard:
             return None
         return said.report.in_flight.get(uid)
 
+    @cached_property
     def broken(self) -> Mapping[str, str]:
         """Return, by UID, the pods that take requests and answer none, and how that showed."""
         found: dict[str, str] = {}

@@ -9,6 +9,7 @@ from conch.api.names import API_VERSION, LABEL_SERVICE
 from conch.api.pool import GPUPoolStatus
 from conch.api.service import ModelServiceStatus, PoolReplicas
 from conch.decisions.fleet import Pod, Pool
+from conch.decisions.repair import TRIES
 from conch.decisions.replicas import Plan
 from conch.decisions.scaling import ScalingDecision
 from conch.decisions.shares import Grant
@@ -117,7 +118,11 @@ def _answering(facts: ServiceFacts) -> list[Pod]:
     return [
         p
         for p in facts.service.pods
-        if p.ready and p.serving and not p.deleting and p.revision == facts.service.serving_revision
+        if p.ready
+        and p.serving
+        and not p.deleting
+        and not p.broken
+        and p.revision == facts.service.serving_revision
     ]
 
 
@@ -166,14 +171,26 @@ def _ready(outcome: Outcome, failure: Failure | None) -> Wish:
         return Wish(C.READY, True, Reason.SERVING, f"{answering}{of} replicas answer")
     if outcome.wanted == 0:
         return _without_replicas(outcome)
+    return _unready(outcome, failure, wanted)
+
+
+def _unready(outcome: Outcome, failure: Failure | None, wanted: int) -> Wish:
+    """Return why no replica answers though some are wanted."""
+    facts, broken, admitted = outcome.facts, _broken(outcome.facts), _admitted(outcome)
+    if broken:
+        return Wish(C.READY, False, Reason.REPLICA_NOT_ANSWERING, "; ".join(broken))
     if facts.fault is not None:
         return Wish(C.READY, False, facts.fault.reason, facts.fault.message)
     if failure is not None:
         return Wish(C.READY, False, failure.reason, failure.message)
-    admitted = _admitted(outcome)
     if admitted.status is False:
         return Wish(C.READY, False, admitted.reason, admitted.message)
     return Wish(C.READY, False, Reason.NO_READY_REPLICA, f"0 of {wanted} replicas answer")
+
+
+def _broken(facts: ServiceFacts) -> list[str]:
+    """Return the replicas that take requests and answer none, and how that showed."""
+    return [f"{p.name}: {p.broken}" for p in facts.service.pods if p.broken and not p.deleting]
 
 
 def _without_replicas(outcome: Outcome) -> Wish:
@@ -263,6 +280,10 @@ def _reconciling(outcome: Outcome, mine: Sequence[Pod]) -> Wish:
     starting = sum(not p.ready for p in mine)
     if starting:
         moving.append(f"{starting} replicas are starting")
+    replaced = [f"{p.name} is replaced: {p.broken}" for p in service.pods if p.replaced]
+    if replaced:
+        text = "; ".join((*replaced, *moving))
+        return Wish(C.RECONCILING, True, Reason.REPLICA_NOT_ANSWERING, text)
     if moving:
         return Wish(C.RECONCILING, True, Reason.PROGRESSING, "; ".join(moving))
     return Wish(C.RECONCILING, False, Reason.SETTLED, "what is wanted is there")
@@ -276,6 +297,10 @@ def _stalled(outcome: Outcome, failure: Failure | None) -> Wish:
         return Wish(C.STALLED, True, fault.reason, fault.message)
     if failure is not None:
         return Wish(C.STALLED, True, failure.reason, failure.message)
+    if outcome.facts.service.irreparable:
+        text = f"no replica answers, nor did {TRIES} that were made again: "
+        text += "; ".join(_broken(outcome.facts))
+        return Wish(C.STALLED, True, Reason.REPLICA_NOT_ANSWERING, text)
     return Wish(C.STALLED, False, Reason.SETTLED, "nothing stands in the way")
 
 

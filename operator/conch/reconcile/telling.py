@@ -51,6 +51,8 @@ class Teller:
         self._written: dict[ServiceKey, float] = {}
         """When a status was last written; where that is unknown, when it was first found right."""
         self._told: dict[ServiceKey, _Told] = {}
+        self._replaced: dict[ServiceKey, str] = {}
+        """The replica whose replacement was told last."""
 
     def told(self, outcome: Outcome, now: float) -> ServiceFigures | None:
         """Return a service's figures where they were told already and lately, else None."""
@@ -95,6 +97,7 @@ class Teller:
                 text = f"from {before} to {outcome.wanted} replicas"
                 message = f"{text}: {statuses.scaling_wish(outcome).message}"
                 await self._recorder.record(body, "ModelService", reason=reason, message=message)
+        await self._replacements(outcome, body)
         for change in _transitions(body, status):
             await self._recorder.record(
                 body,
@@ -104,9 +107,22 @@ class Teller:
                 warning=change.status == "False",
             )
 
+    async def _replacements(self, outcome: Outcome, body: Object) -> None:
+        """Tell of each replica that is replaced since it answers nothing, once."""
+        for pod in (p for p in outcome.facts.service.pods if p.replaced):
+            if self._replaced.get(outcome.facts.key) != pod.uid:
+                self._replaced[outcome.facts.key] = pod.uid
+                reason, words = (
+                    Reason.REPLICA_NOT_ANSWERING,
+                    f"{pod.name} is replaced: {pod.broken}",
+                )
+                await self._recorder.record(
+                    body, "ModelService", reason=reason, message=words, warning=True
+                )
+
     def forget(self, kept: Iterable[ServiceKey]) -> None:
         """Drop what is remembered of all services but these."""
-        for memory in (self._wanted, self._written, self._told):
+        for memory in (self._wanted, self._written, self._told, self._replaced):
             for key in memory.keys() - set(kept):
                 del memory[key]
 

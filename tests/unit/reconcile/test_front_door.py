@@ -163,11 +163,11 @@ def test_it_is_deaf_while_a_replica_that_callers_reach_is_silent() -> None:
 
 def test_what_waits_and_what_is_broken_is_told_by_fresh_reports_alone() -> None:
     world = two().take("a", waiting={DIGITS: 2}, broken={"pod": "silent"})
-    assert world.heard.broken() == {"pod": "silent"}
+    assert world.heard.broken == {"pod": "silent"}
     world.now += 10.0
-    assert world.heard.broken() == {"pod": "silent"}
+    assert world.heard.broken == {"pod": "silent"}
     world.now += 0.1
-    assert world.heard.broken() == {}
+    assert world.heard.broken == {}
     assert world.heard.waiting(DIGITS) == 2
     world.now += FRESH_S
     assert world.heard.waiting(DIGITS) == 0

@@ -183,3 +183,73 @@ def test_without_a_front_door_it_waits_for_nobody() -> None:
     loop = Loop(running(bodies.pod("p1"), leaves, replicas=2, scaling=scaling), door=False)
     loop.clock.now = 3.0
     assert [p.name for p in loop.decide().plan.deletions] == ["p2"]
+
+
+def two_of_which_one_is_broken(*more: Any, gpus: int = 4) -> tuple[Loop, str]:
+    """Return a loop that hears that p1 answers nothing, and the UID of p1."""
+    pods = [bodies.pod("p1"), bodies.pod("p2"), *more]
+    kept = running(*pods, replicas=len(pods), scaling={"minReplicas": 2, "maxReplicas": 2})
+    where = bodies.node(gpus=gpus)
+    where["metadata"]["resourceVersion"] = "2"
+    kept.put("Node", where)
+    loop, uid = Loop(kept), "uid-p1"
+    loop.clock.now = 1000.0
+    loop.report(broken={uid: "no answer to 12 requests in 8 s"})
+    return loop, uid
+
+
+def test_who_answers_nothing_is_made_again_first_where_there_is_a_place() -> None:
+    loop, _ = two_of_which_one_is_broken()
+    outcome = loop.decide()
+    assert outcome.wanted == 2
+    assert [(s.replicas, s.gated, s.target) for s in outcome.plan.sets] == [(3, True, 3)]
+    assert [*outcome.plan.drains, *outcome.plan.deletions] == []
+    told = {str(w.type): (w.status, w.reason, w.message) for w in service_wishes(outcome)}
+    assert told["Ready"][:2] == (True, Reason.SERVING)
+    assert told["Ready"][2].startswith("1 of 2")
+    status, reason, words = told["Reconciling"]
+    assert (status, reason) == (True, Reason.REPLICA_NOT_ANSWERING)
+    assert "p1 is replaced: no answer to 12 requests in 8 s" in words
+
+
+def test_it_leaves_drained_once_another_answers() -> None:
+    loop, _ = two_of_which_one_is_broken(bodies.pod("p3"))
+    plan = loop.decide().plan
+    assert [p.name for p in plan.drains] == ["p1"]
+    assert [s.target for s in plan.sets] == [2]
+
+
+def test_without_a_place_it_is_deleted() -> None:
+    loop, uid = two_of_which_one_is_broken(gpus=2)
+    plan = loop.decide().plan
+    assert [p.uid for p in plan.deletions] == [uid]
+    assert [s.target for s in plan.sets] == [2]
+    assert not plan.shortage
+
+
+def test_an_old_report_replaces_nobody() -> None:
+    loop, _ = two_of_which_one_is_broken(gpus=2)
+    loop.clock.now += 10.1
+    plan = loop.decide().plan
+    assert [*plan.drains, *plan.deletions] == []
+    assert [s.target for s in plan.sets] == [2]
+
+
+def test_where_nothing_helps_it_is_said_and_left() -> None:
+    kept = running(bodies.pod("p1"), scaling={"minReplicas": 1, "maxReplicas": 1})
+    loop = Loop(kept)
+    for n in range(3):
+        loop.clock.now = 1000.0 * (n + 1)
+        (facts,) = gathered(kept).services
+        again = {"uid": f"uid-{n}", "resourceVersion": str(n + 2)}
+        body = dict(facts.children["Pod"][0])
+        kept.drop("Pod", body)
+        kept.put("Pod", {**body, "metadata": {**body["metadata"], **again}})
+        loop.report(broken={f"uid-{n}": "silent"})
+        outcome = loop.decide()
+        told = {str(w.type): (w.status, w.reason) for w in service_wishes(outcome)}
+        assert told["Ready"] == (False, Reason.REPLICA_NOT_ANSWERING)
+        assert (told["Stalled"] == (True, Reason.REPLICA_NOT_ANSWERING)) == (n == 2)
+        assert (told["Reconciling"][1] is Reason.REPLICA_NOT_ANSWERING) == (n < 2)
+    assert [*outcome.plan.drains, *outcome.plan.deletions] == []
+    assert [s.target for s in outcome.plan.sets] == [1]

@@ -154,3 +154,17 @@ async def test_a_change_during_a_restart_is_told_too() -> None:
     third, pen = teller()
     await third.tell(wanting(1, settled), NOW + 60)
     assert pen.messages == []
+
+
+async def test_a_replica_that_is_replaced_is_told_once() -> None:
+    told, pen = teller()
+    plain = working("2 items/s asked")
+    (pod,) = plain.facts.service.pods
+    for uid in ("uid-1", "uid-1", "uid-2"):
+        ill = replace(pod, uid=uid, broken="no answer to 12 requests in 8 s", replaced=True)
+        service = replace(plain.facts.service, pods=(ill,))
+        of = replace(plain, facts=replace(plain.facts, service=service))
+        await told.tell(of, NOW)
+    assert pen.events.count((str(Reason.REPLICA_NOT_ANSWERING), True)) >= 2
+    words = "p1 is replaced: no answer to 12 requests in 8 s"
+    assert pen.messages.count(words) == 2
