@@ -97,7 +97,7 @@ def _global(setup: Setup, mark: str) -> list[str]:
             # Where the node allows fewer open files than that, fewer connections are better than none.
             "no strict-limits",
             f"hard-stop-after {setup.longest_stream:.0f}s",
-            f"close-spread-time {setup.close_spread:.0f}s",
+            # No close-spread-time: it closes idle connections, which a request may be on its way to.
             f"lua-load {setup.hold_script}",
             # A key's limits are its own, whichever thread: idle connections serve all threads.
             "tune.idle-pool.shared on",

@@ -44,7 +44,6 @@ class Setup:
     head_timeout: float = 10.0
     longest_stream: float = 3600.0
     """For which a worker that was replaced goes on with what it has under way."""
-    close_spread: float = 10.0
     tls: bool = False
     """Whether there is a certificate."""
     jwt: Jwt | None = None
