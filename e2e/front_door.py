@@ -11,6 +11,7 @@ from e2e.kubectl import Tools, condition, wait_for
 
 Object = dict[str, Any]
 NAME = f"{RELEASE}-front-door"
+SELECTOR = f"{LABEL_FRONT_DOOR}={FRONT_DOOR}"
 HTTP_PORT, GRPC_PORT = 80, 8001
 READY_S = 120.0
 
@@ -40,8 +41,7 @@ def host_of(namespace: str, service: str) -> str:
 
 def pods(tools: Tools) -> list[Object]:
     """Return the front door's pods that are not on their way out."""
-    label = f"{LABEL_FRONT_DOOR}={FRONT_DOOR}"
-    found = tools.list("pods", "-n", NAMESPACE, "-l", label)
+    found = tools.list("pods", "-n", NAMESPACE, "-l", SELECTOR)
     return [p for p in found if "deletionTimestamp" not in p["metadata"]]
 
 
