@@ -122,14 +122,14 @@ class Decider:
         heard = None if self._reports is None else self._reports.heard(now, moment)
         told: Iterable[ServiceFacts] = fleet.services
         if heard is not None:
-            told = [self._looked_at(heard.of(f), now) for f in fleet.services]
+            told = [self._told(f, heard, now) for f in fleet.services]
         services = sorted((self._as_under_way(f) for f in told), key=_order)
         for facts in services:
             replicas.book_admitted(facts.service, facts.pools, facts.shapes, ledger)
         seen = replace(self._measurement, age=moment - self.measured_at)
         tick = _Tick(fleet, ledger, seen, now, moment, heard)
         proposals = [self._proposal(facts, tick) for facts in services]
-        wishes = [self._wish(p) for p in proposals if p.facts.shapes]
+        wishes = [self._wish(p, ledger) for p in proposals if p.facts.shapes]
         grants = self._granted(wishes, fleet, now)
         return [self._planned(p, tick, grants.get(p.facts.key)) for p in proposals]
 
@@ -158,10 +158,19 @@ class Decider:
             for key in memory.keys() - kept:
                 del memory[key]
 
+    def _told(self, facts: ServiceFacts, heard: Heard, now: float) -> ServiceFacts:
+        """Return a service with what the front door tells of it; a defect leaves it as it is."""
+        try:
+            return self._looked_at(heard.of(facts), now)
+        except Exception:
+            logger.exception("%s: what the front door tells is not taken over", facts.key)
+            return facts
+
     def _looked_at(self, facts: ServiceFacts, now: float) -> ServiceFacts:
         """Return a service with the replica that is to be replaced as it answers nothing, if any."""
         known = self._repairs.get(facts.key, Repair())
-        if known == Repair() and not any(p.broken for p in facts.service.pods):
+        well = known == Repair() and not any(p.broken for p in facts.service.pods)
+        if well or _paused(facts.body):
             return facts
         seconds = max(self._profiles.load_seconds(facts).values(), default=DEFAULT_S)
         known = looked_at(facts.service, known, now, load_seconds=seconds)
@@ -219,15 +228,16 @@ class Decider:
         self.decided[facts.key] = Decided(load, decision, tick.moment)
         return _Proposal(facts, load, decision)
 
-    def _wish(self, proposal: _Proposal) -> Wished:
+    def _wish(self, proposal: _Proposal, ledger: Ledger) -> Wished:
         facts, key = proposal.facts, proposal.facts.key
         decided = self.decided.get(key)
         load = decided.load if decided is not None else None
         lacks = load is not None and proposal.wished > load.held
+        replaced = any(p.replaced for p in facts.service.pods)
         return Wished(
             facts=facts,
-            # The one that is replaced keeps its place until another answers.
-            replicas=proposal.wished + any(p.replaced for p in facts.service.pods),
+            # Who is replaced keeps its place until another answers, but nobody gives one up for it.
+            replicas=proposal.wished + (replaced and (not lacks or _free(facts, ledger))),
             load_seconds=load.load_seconds if load is not None else ServiceLoad(()).load_seconds,
             rates=rates(load, self.states[key]) if load is not None and lacks else {},
             untouchable=proposal.final is not None,

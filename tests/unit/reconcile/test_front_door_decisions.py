@@ -3,6 +3,8 @@
 from collections import Counter
 from typing import Any
 
+import pytest
+
 from conch.api.conditions import Reason
 from conch.clients.front_door import Report
 from conch.decisions.fleet import ServiceKey
@@ -253,3 +255,42 @@ def test_where_nothing_helps_it_is_said_and_left() -> None:
         assert (told["Reconciling"][1] is Reason.REPLICA_NOT_ANSWERING) == (n < 2)
     assert [*outcome.plan.drains, *outcome.plan.deletions] == []
     assert [s.target for s in outcome.plan.sets] == [1]
+
+
+def test_of_a_paused_service_nothing_is_replaced_and_no_try_is_counted() -> None:
+    loop, _ = two_of_which_one_is_broken(gpus=2)
+    (body,) = loop.kept.all("ModelService")
+    paused = {"resourceVersion": "2", "annotations": {"conch.dev/paused": "true"}}
+    loop.kept.put("ModelService", {**body, "metadata": {**body["metadata"], **paused}})
+    outcome = loop.decide()
+    assert [*outcome.plan.drains, *outcome.plan.deletions] == []
+    assert loop.loop._decider._repairs == {}
+
+
+def test_a_place_is_asked_for_only_where_one_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    for gpus, asked in ((4, 3), (2, 2)):
+        loop, _ = two_of_which_one_is_broken(gpus=gpus)
+        wishes: list[int] = []
+        decide = loop.loop._sharing.decide
+
+        def note(given: Any, *rest: Any, then: Any = decide, to: list[int] = wishes) -> Any:
+            to.extend(w.replicas for w in given)
+            return then(given, *rest)
+
+        monkeypatch.setattr(loop.loop._sharing, "decide", note)
+        loop.decide()
+        assert wishes == [asked]
+
+
+def test_a_defect_in_what_is_told_leaves_the_service_as_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loop, _ = two_of_which_one_is_broken(gpus=2)
+
+    def fails(*_: Any, **__: Any) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("conch.reconcile.deciding.looked_at", fails)
+    plan = loop.decide().plan
+    assert [*plan.drains, *plan.deletions] == []
+    assert [s.target for s in plan.sets] == [2]
