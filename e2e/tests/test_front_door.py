@@ -13,14 +13,15 @@ import pytest
 import requests
 from tritonclient.grpc import service_pb2
 
-from e2e.bench.front_door.burst import asleep
+from e2e.bench.front_door.burst import await_sleep, sleeper
 from e2e.bench.front_door.door import GRPC_PORT, Door, front_door, key_of, processes
 from e2e.bench.front_door.flow import Flow, Outcomes
 from e2e.bench.front_door.load import Load, sent
+from e2e.front_door import host_of
 from e2e.install import Stage
 from e2e.kubectl import names, wait_for
 from e2e.load import request_body
-from e2e.scratch import READY_S, Scratch, adding, python_model, scratch, service
+from e2e.scratch import Scratch, adding, python_model, scratch, service
 from e2e.tests.test_operator_absent import scale_operator
 
 pytestmark = pytest.mark.cluster
@@ -113,8 +114,8 @@ def shop(stage: Stage) -> Iterator[Shop]:
                 endpoint={"hosts": [HOST], "maxBody": "64Ki", "slowStart": "1s"},
             ),
             service("limited", of="add", pools=POOLS, endpoint={"limits": limits}),
+            sleeper("sleeper", of="add", pools=POOLS),
         )
-        asleep(place, "sleeper", of="add", pools=POOLS)
         place.await_ready("add", 2)
         place.await_ready("limited")
         # Tenants are known once they have a service: keys of namespaces without one count too.
@@ -140,7 +141,9 @@ def test_by_path_and_by_host_over_rest_and_grpc(shop: Shop) -> None:
     server = shop.rest(f"/{shop.place.namespace}/add/v2")
     assert server.json()["name"] == f"{shop.place.namespace}/add"
     told = shop.place.there("modelservice", "add")["status"]
-    assert told["url"].endswith(f"/{shop.place.namespace}/add")
+    host = told["url"].removeprefix("http://")
+    assert host == host_of(shop.place.namespace, "add")
+    assert shop.rest("/v2/models/add/infer", BODY, host=host).json()["outputs"][0]["data"] == SUM
     assert told["grpc"].endswith(f":{GRPC_PORT}")
 
 
@@ -230,7 +233,7 @@ def _none_failed(outcomes: list[Outcomes]) -> None:
 
 
 def test_a_burst_on_a_service_that_sleeps_is_held_and_answered(shop: Shop) -> None:
-    wait_for("sleep", lambda: not shop.place.pods("sleeper"), timeout=READY_S)
+    await_sleep(shop.place, "sleeper")
     common: dict[str, Any] = {"rate": 1e6, "most": 40, "seconds": 5.0, "timeout": 100.0}
     flows = [
         replace(shop.flow("sleeper", p), connections=n, **common)
