@@ -197,6 +197,22 @@ def test_a_replica_that_crashes_loses_only_what_it_had(door: FrontDoor, place: s
         assert [f.result().status for f in held] == [200] * 10
 
 
+def test_what_waits_in_a_worker_that_is_replaced_goes_on_in_its_successor(
+    door: FrontDoor, place: str
+) -> None:
+    [pod] = door.service(place, "digits")
+    key, name = key_of(place), f"{place}/digits"
+    answers(door, name, key)
+    pod.kill()
+    with ThreadPoolExecutor(5) as pool:
+        held = [pool.submit(door.infer, name, key=key) for _ in range(5)]
+        wait_for(lambda: door.report()["waiting"].get(name) == 5, "they wait", timeout=5)
+        door.service(place, "another")
+        answers(door, f"{place}/another", key)
+        pod.process = door.answering(pod.address, name)
+        assert [f.result().status for f in held] == [200] * 5
+
+
 def test_replays_where_that_is_asked_for(door: FrontDoor, place: str) -> None:
     pods = door.service(place, "again", pods=2, replay=True)
     key, name = key_of(place), f"{place}/again"

@@ -93,9 +93,9 @@ def test_refusals_have_codes_of_grpc(door: FrontDoor, place: str, cluster: Clust
             assert caller.infer() == Code.NOT_FOUND
     with Caller(door, name, key) as caller:
         assert caller.infer(size=2000) == Code.RESOURCE_EXHAUSTED
-        slow = threading.Thread(target=caller.infer, kwargs={"sleep_ms": 1500})
+        slow = threading.Thread(target=caller.infer, kwargs={"sleep_ms": 4000})
         slow.start()
-        time.sleep(0.5)
+        time.sleep(1.5)
         assert caller.infer() == Code.RESOURCE_EXHAUSTED
         slow.join()
         with pytest.raises(grpc.RpcError) as refused:

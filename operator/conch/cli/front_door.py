@@ -30,9 +30,7 @@ def front_door_command(
     jwt_algorithm: Annotated[
         str | None, typer.Option(help="take JSON Web Tokens too, signed so, such as RS256")
     ] = None,
-    jwt_key: Annotated[
-        Path | None, typer.Option(help="file with the public key (PEM), or the shared secret")
-    ] = None,
+    jwt_key: Annotated[Path | None, typer.Option(help="file with the public key (PEM)")] = None,
     jwt_issuer: Annotated[str | None, typer.Option(help="the only issuer that counts")] = None,
     jwt_audience: Annotated[str | None, typer.Option(help="the only audience that counts")] = None,
     jwt_tenant_claim: Annotated[str, typer.Option(help="claim that names the tenant")] = "tenant",
@@ -55,7 +53,7 @@ def front_door_command(
     import asyncio  # noqa: PLC0415  # here, so that `conch fetch` starts without them
     import logging  # noqa: PLC0415
 
-    from conch.frontdoor.setup import Jwt, Setup  # noqa: PLC0415
+    from conch.frontdoor.setup import ALGORITHMS, Jwt, Setup  # noqa: PLC0415
     from conch.frontdoor.steering import prepare as lay_out  # noqa: PLC0415
 
     logging.basicConfig(
@@ -63,6 +61,8 @@ def front_door_command(
     )
     if (jwt_algorithm is None) != (jwt_key is None):
         raise typer.BadParameter("--jwt-algorithm and --jwt-key go together")
+    if jwt_algorithm is not None and jwt_algorithm not in ALGORITHMS:
+        raise typer.BadParameter(f"--jwt-algorithm is one of {', '.join(ALGORITHMS)}")
     jwt = None
     if jwt_algorithm is not None and jwt_key is not None:
         jwt = Jwt(jwt_algorithm, jwt_key, jwt_tenant_claim, jwt_issuer, jwt_audience)

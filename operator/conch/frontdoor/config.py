@@ -4,14 +4,16 @@ HAProxy 2.6, configuration.txt. What may change without a reload (addresses, sta
 limits) stands in maps and in places of servers; the rest is the shape.
 """
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
+from conch.api.endpoint import RequestLimits
 from conch.api.names import PORT_GRPC, PORT_HTTP
 from conch.frontdoor import refusals
 from conch.frontdoor.commands import backend, server
-from conch.frontdoor.public import public
-from conch.frontdoor.routes import Route
+from conch.frontdoor.public import COMMON, public
+from conch.frontdoor.routes import Route, Rules
 from conch.frontdoor.setup import Setup
 from conch.frontdoor.slots import Slot, Slots, State
 
@@ -20,6 +22,7 @@ MOST_PER_REPLICA = 256
 CHECK_S = 2.0
 """Seconds between two looks whether a pod is still the service's."""
 REPLAY = "conn-failure empty-response"
+Profiles = Mapping[tuple[Rules, str], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,24 +52,23 @@ def shape_of(route: Route, slots: Slots) -> Shape:
     )
 
 
-def configuration(
-    setup: Setup,
-    services: Iterable[tuple[Route, Slots]],
-    *,
-    mark: str,
-) -> str:
+def configuration(setup: Setup, services: Sequence[tuple[Route, Slots]], *, mark: str) -> str:
     """Return the text of haproxy.cfg; ``mark`` is a word by which a running worker is known."""
     lines = [*_global(setup, mark), *_defaults(setup), *public(setup), *_held(setup)]
-    lines += _pages(setup)
+    lines += [*_next(setup), *_pages(setup)]
+    profiles = _profiles(services)
+    for (rules, protocol), name in profiles.items():
+        title = f"defaults {name} from {COMMON}"
+        lines += _section(title, _profile(rules, protocol))
     for route, slots in services:
-        lines += _backends(route, slots, setup)
+        lines += _backends(route, slots, profiles, setup)
     return "\n".join(lines) + "\n"
 
 
 def beginning(setup: Setup) -> str:
     """Return the text of haproxy.cfg before anything is known: nothing is ready, all is refused."""
     closed = _section(
-        "frontend public",
+        f"frontend public from {COMMON}",
         [
             f"bind {setup.address}:{setup.http_port}",
             "acl grpc req.hdr(content-type) -m beg application/grpc",
@@ -75,7 +77,7 @@ def beginning(setup: Setup) -> str:
         ],
     )
     health = _section(
-        "frontend health",
+        f"frontend health from {COMMON}",
         [f"bind {setup.address}:{setup.health_port}", "http-request return status 503"],
     )
     return "\n".join([*_global(setup, "beginning"), *_defaults(setup), *closed, *health]) + "\n"
@@ -111,7 +113,7 @@ def _global(setup: Setup, mark: str) -> list[str]:
 
 def _defaults(setup: Setup) -> list[str]:
     return _section(
-        "defaults",
+        f"defaults {COMMON}",
         [
             "mode http",
             "log global",
@@ -125,7 +127,8 @@ def _defaults(setup: Setup) -> list[str]:
             "timeout server 60s",
             # A head that comes in drops holds a connection for so long at most.
             f"timeout http-request {setup.head_timeout:.0f}s",
-            "timeout http-keep-alive 300s",
+            # Idle connections of a worker that was replaced keep it, and its memory, for so long.
+            "timeout http-keep-alive 75s",
             "timeout queue 60s",
             "timeout tunnel 1h",
             "retries 3",
@@ -140,7 +143,7 @@ def _defaults(setup: Setup) -> list[str]:
 def _held(setup: Setup) -> list[str]:
     """Return where requests wait that no replica can take."""
     return _section(
-        "frontend held",
+        f"frontend held from {COMMON}",
         [
             f"bind {setup.held_socket} mode 600",
             "no log",
@@ -150,19 +153,35 @@ def _held(setup: Setup) -> list[str]:
             "http-request set-var(txn.most) req.fhdr(conch-most)",
             "http-request set-var(txn.left) sc2_conn_cur,sub(txn.most)",
             *refusals.rules(refusals.TOO_MANY_WAIT, "{ var(txn.left) -m int gt 0 }"),
+            "http-request set-var(txn.spoken) str(http)",
+            "http-request set-var(txn.spoken) str(grpc) if grpc",
             "http-request lua.hold",
             *refusals.rules(refusals.WAITED, "{ var(txn.late) -m found }"),
             *refusals.typed(),
+            "use_backend next-%[var(txn.spoken)] if { var(txn.moved) -m found }",
             "use_backend %[req.fhdr(conch-backend)]",
         ],
     ) + _section(
-        "backend waiting", ["stick-table type string len 200 size 20k expire 60s store conn_cur"]
+        f"backend waiting from {COMMON}",
+        ["stick-table type string len 200 size 20k expire 60s store conn_cur"],
     )
+
+
+def _next(setup: Setup) -> list[str]:
+    """Return the way to the worker that has replaced this one: the socket is its by then."""
+    return [
+        line
+        for protocol, proto in (("http", ""), ("grpc", " proto h2"))
+        for line in _section(
+            f"backend next-{protocol} from {COMMON}",
+            ["timeout server 24h", f"server worker {setup.held_socket}{proto}"],
+        )
+    ]
 
 
 def _pages(setup: Setup) -> list[str]:
     return _section(
-        "backend pages",
+        f"backend pages from {COMMON}",
         [
             "acl grpc req.hdr(content-type) -m beg application/grpc",
             "http-request set-path /pages%[path]",
@@ -175,51 +194,70 @@ def _pages(setup: Setup) -> list[str]:
     )
 
 
-def _backends(route: Route, slots: Slots, setup: Setup) -> Iterator[str]:
-    yield from _section(f"backend {backend(route.key, 'http')}", _http(route, slots, setup))
-    yield from _section(f"backend {backend(route.key, 'grpc')}", _grpc(route, slots, setup))
+def _profiles(services: Sequence[tuple[Route, Slots]]) -> dict[tuple[Rules, str], str]:
+    """Return the names of what backends have in common, by rules and protocol.
+
+    Thousands of services have few kinds of rules: HAProxy reads and keeps each kind once.
+    """
+    kinds = dict.fromkeys(_common_rules(route.rules) for route, _ in services)
+    return {
+        (kind, protocol): f"{protocol}-{number}"
+        for number, kind in enumerate(kinds)
+        for protocol in ("http", "grpc")
+    }
 
 
-def _common(route: Route, protocol: str) -> Iterator[str]:
-    rules = route.rules
-    name = backend(route.key, protocol)
+@lru_cache(maxsize=4096)
+def _common_rules(rules: Rules) -> Rules:
+    """Return rules without what stands in maps."""
+    return replace(rules, open=False, max_body=0, limits=RequestLimits())
+
+
+def _profile(rules: Rules, protocol: str) -> Iterator[str]:
     yield "balance leastconn"
     yield f"timeout server {_ms(rules.timeout)}"
     # Nothing at all would mean for ever.
     yield f"timeout queue {_ms(max(0.001, rules.max_wait))}"
-    yield "acl grpc always_true" if protocol == "grpc" else "acl grpc always_false"
-    yield f"http-request set-header conch-backend {name}"
+    yield "http-request set-header conch-backend %[be_name]"
     yield f"http-request set-header conch-wait {rules.max_wait:.0f}"
     yield f"http-request set-header conch-most {rules.max_waiting}"
+    yield f"acl grpc always_{'true' if protocol == 'grpc' else 'false'}"
     spoken = "grpc" if protocol == "grpc" else "!grpc"
-    full = f"{spoken} {{ queue({name}) ge {max(1, rules.max_waiting)} }}"
+    full = f"{spoken} {{ queue ge {max(1, rules.max_waiting)} }}"
     yield from refusals.rules(refusals.TOO_MANY_WAIT, full)
     if rules.replay:
         yield f"retry-on {REPLAY}"
         yield "option http-buffer-request"
         yield "http-request disable-l7-retry if { req.body -m sub sequence_id }"
-
-
-def _http(route: Route, slots: Slots, setup: Setup) -> Iterator[str]:
-    rules = route.rules
-    yield from _common(route, "http")
+    if protocol == "grpc":
+        yield f"default-server proto h2 maxconn {MOST_PER_REPLICA}"
+        return
     yield "option httpchk"
-    yield "http-check send meth GET uri /v2"
-    yield f"http-check expect rstring {_identity(route)}"
     yield (
         f"default-server check inter {_ms(CHECK_S)} fastinter 500ms downinter 1s fall 2 rise 1 "
         # One connection that can't be opened is enough; the next look finds it back.
         "observe layer4 error-limit 1 on-error mark-down "
         f"maxconn {MOST_PER_REPLICA} slowstart {_ms(rules.slow_start)}"
     )
+
+
+def _backends(route: Route, slots: Slots, profiles: Profiles, setup: Setup) -> Iterator[str]:
+    kind = _common_rules(route.rules)
+    for protocol, servers in (("http", _http), ("grpc", _grpc)):
+        title = f"backend {backend(route.key, protocol)} from {profiles[kind, protocol]}"
+        yield from _section(title, servers(route, slots, setup))
+
+
+def _http(route: Route, slots: Slots, setup: Setup) -> Iterator[str]:
+    # Both here: a backend with rules of its own for checks has none of its profile's.
+    yield "http-check send meth GET uri /v2"
+    yield f"http-check expect rstring {_identity(route)}"
     for index, slot in enumerate(slots):
         yield f"server {server(index)} {_address(slot, PORT_HTTP)} weight {slot.weight}{_state(slot)}"
     yield f"server held {setup.held_socket} backup no-check maxconn 0 slowstart 0"
 
 
 def _grpc(route: Route, slots: Slots, setup: Setup) -> Iterator[str]:
-    yield from _common(route, "grpc")
-    yield f"default-server proto h2 maxconn {MOST_PER_REPLICA}"
     for index, slot in enumerate(slots):
         tracked = f"{backend(route.key, 'http')}/{server(index)}"
         yield f"server {server(index)} {_address(slot, PORT_GRPC)} weight {slot.weight} track {tracked}"

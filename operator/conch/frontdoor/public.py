@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from conch.frontdoor import refusals
 from conch.frontdoor.setup import Jwt, Setup
 
+COMMON = "common"
+"""The section of defaults that all others are from."""
 MAPS = (
     "keys",  # digest of a key: its tenant
     "hosts",  # host: namespace/service
@@ -44,11 +46,11 @@ _BODY_S = 5
 def public(setup: Setup) -> list[str]:
     """Return the sections that listen to callers and to the kubelet."""
     return [
-        "frontend public",
+        f"frontend public from {COMMON}",
         *(f"  {line}" for line in _public(setup)),
         "",
         *_tables(),
-        "frontend health",
+        f"frontend health from {COMMON}",
         f"  bind {setup.address}:{setup.health_port}",
         "  no log",
         "  http-request return status 200 content-type text/plain string ok if { path /healthz }",
@@ -237,13 +239,13 @@ def _sizes(setup: Setup) -> Iterator[str]:
 def _tables() -> list[str]:
     kept = "store conn_cur,gpc0_rate(1s),gpc1_rate(10s)"
     return [
-        "backend pairs",
+        f"backend pairs from {COMMON}",
         f"  stick-table type string len 400 size 100k expire 10m {kept}",
         "",
-        "backend tenants",
+        f"backend tenants from {COMMON}",
         f"  stick-table type string len 200 size 20k expire 10m {kept}",
         "",
-        "backend sources",
+        f"backend sources from {COMMON}",
         "  stick-table type ipv6 size 100k expire 1m store conn_cur",
         "",
     ]

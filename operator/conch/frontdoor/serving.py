@@ -22,6 +22,7 @@ from conch.frontdoor.routes import ANYBODY, Route
 
 logger = logging.getLogger(__name__)
 _LONGEST_WAIT_S = 30.0
+_BESIDE = ("127.0.0.1", "::1")
 _SERVICE = ("service_namespace", "service")
 
 
@@ -87,6 +88,7 @@ class _Door:
 
     async def page(self, request: web.Request) -> web.Response:
         """Answer the page of a service, or the list of those that the caller may ask."""
+        _through_haproxy(request)
         key, tenant = _asked(request)
         if key is None:
             return self._index(request, tenant)
@@ -108,6 +110,7 @@ class _Door:
 
     async def description(self, request: web.Request) -> web.Response:
         """Answer a service's OpenAPI description."""
+        _through_haproxy(request)
         key, _ = _asked(request)
         page = None if key is None else self._page_of(key, request)
         if page is None:
@@ -144,6 +147,12 @@ def may_ask(route: Route, tenant: str, tenants: Tenants) -> bool:
     if tenant == ANONYMOUS:
         return False
     return any(c == ANYBODY or tenants.named(c) == tenant for c in route.callers)
+
+
+def _through_haproxy(request: web.Request) -> None:
+    """Raise HTTPNotFound where somebody else asks: who the caller is, only HAProxy knows."""
+    if request.remote not in _BESIDE:
+        raise web.HTTPNotFound
 
 
 def _asked(request: web.Request) -> tuple[ServiceKey | None, str]:

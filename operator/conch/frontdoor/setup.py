@@ -10,6 +10,10 @@ from conch.api.names import (
     PORT_FRONT_DOOR_HTTPS,
 )
 
+ALGORITHMS = ("RS256", "RS384", "RS512", "ES256", "ES384", "ES512")
+"""Those by which tokens may be signed. A secret that is shared (HS256) would stand in HAProxy's file,
+and HAProxy 2.6 knows no PS256."""
+
 
 @dataclass(frozen=True, slots=True)
 class Jwt:
@@ -18,7 +22,7 @@ class Jwt:
     algorithm: str
     """Such as RS256: the only one that is taken, whatever a token says of itself."""
     key_file: Path
-    """A public key in PEM; for HS256 and the like, the shared secret."""
+    """A public key in PEM."""
     tenant_claim: str = "tenant"
     """The claim that names the tenant."""
     issuer: str | None = None

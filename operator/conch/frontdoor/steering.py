@@ -27,7 +27,9 @@ RELOAD_S = 15.0
 TOGETHER_S = 0.15
 """What comes within it shares a reload."""
 APART_S = 1.0
-"""Between two reloads, and as much again for each old worker that is still there."""
+"""Between two reloads, and twice as much for each old worker beyond a few that is still there."""
+FEW = 3
+"""Old workers whose memory is no matter."""
 LONGEST_APART_S = 30.0
 
 
@@ -120,7 +122,8 @@ class Steering:
         """Return in how many seconds a reload is due; None where none is needed."""
         if self._stale_since is None:
             return None
-        apart = min(LONGEST_APART_S, APART_S * (1 + len(self.old_workers)))
+        crowd = max(0, len(self.old_workers) - FEW)
+        apart = min(LONGEST_APART_S, APART_S * 2.0**crowd)
         at = max(self._stale_since + TOGETHER_S, self._reloaded_at + apart)
         return max(0.0, at - self._clock.monotonic())
 
