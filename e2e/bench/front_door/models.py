@@ -9,15 +9,18 @@ from e2e.install import Stage
 from e2e.scratch import Object, Scratch, adding, python_model, service
 
 POOL = "bench-front-door"
-CPU = "600m"
-"""Cores of a replica: it answers more than 1,000 requests a second, and two cores have room left."""
+CPU = "800m"
+"""Cores of a replica. They are not what bounds it: on two cores that all share, proxies would be
+measured by what they leave to the model."""
 FAST, SLOW = "fast", "slow"
-SLOW_S = 0.05
+FAST_S, SLOW_S = 0.0003, 0.05
+"""For which the models wait where a GPU would compute; of the fast one, one request at a time, so that
+it answers a little more than 1,000 a second."""
 
 
 @contextmanager
 def pool(stage: Stage, cpu: str = CPU) -> Iterator[None]:
-    """Have a pool whose replicas get a core each; gone in the end."""
+    """Have a pool for their replicas; gone in the end."""
     stage.tools.apply(_pool(cpu))
     try:
         yield
@@ -40,22 +43,24 @@ def _pool(cpu: str) -> Object:
 
 
 def fast(place: Scratch, *, replicas: int, name: str = FAST, **spec: Any) -> None:
-    """Apply a service that answers at once, and wait for its replicas."""
-    _apply(place, name, adding(1), replicas, **spec)
+    """Apply a service of the fast model, and wait for its replicas."""
+    _apply(place, name, python_model(name, waiting(FAST_S), maxBatchSize=1), replicas, **spec)
 
 
 def slow(place: Scratch, *, replicas: int, name: str = SLOW, **spec: Any) -> None:
-    """Apply a service that waits where a GPU would compute, so that requests are under way."""
-    waits = adding(1).replace("return", f"time.sleep({SLOW_S})\n        return", 1)
-    _apply(place, name, f"import time\n{waits}", replicas, **spec)
+    """Apply a service of the slow model, of which several requests are under way at any time."""
+    _apply(place, name, python_model(name, waiting(SLOW_S)), replicas, **spec)
 
 
-def _apply(place: Scratch, name: str, code: str, replicas: int, **spec: Any) -> None:
+def waiting(seconds: float) -> str:
+    """Return the code of a model that adds one, and waits before it does."""
+    waits = adding(1).replace("return", f"time.sleep({seconds})\n        return", 1)
+    return f"import time\n{waits}"
+
+
+def _apply(place: Scratch, name: str, model: list[Object], replicas: int, **spec: Any) -> None:
     scaling = {"minReplicas": 1, "maxReplicas": 3, "drainTimeout": "20s"}
-    place.apply(
-        *python_model(name, code),
-        service(name, pools=(POOL,), replicas=replicas, scaling=scaling, **spec),
-    )
+    place.apply(*model, service(name, pools=(POOL,), replicas=replicas, scaling=scaling, **spec))
     place.await_ready(name, replicas)
 
 
