@@ -20,6 +20,13 @@ def front_door_command(
     domain: Annotated[
         str | None, typer.Option(help="services are SERVICE.NAMESPACE.DOMAIN, too")
     ] = None,
+    own_host: Annotated[
+        list[str] | None,
+        typer.Option(help="a name of the front door itself, which no service may take; repeatable"),
+    ] = None,
+    own_service: Annotated[
+        str | None, typer.Option(help="name of its Service, whose names no service may take either")
+    ] = None,
     tls_secret: Annotated[
         str | None, typer.Option(help="Secret of type kubernetes.io/tls in the namespace")
     ] = None,
@@ -84,13 +91,20 @@ def front_door_command(
         return
     logging.getLogger("conch").info("front door %s", pod or "")
     from conch.frontdoor.process import run  # noqa: PLC0415
+    from conch.frontdoor.routes import Own  # noqa: PLC0415
+
+    own = Own(
+        frozenset(h.lower() for h in own_host or ()),
+        f"{own_service}.{namespace}.svc" if own_service else None,
+        domain,
+    )
 
     try:
         asyncio.run(
             run(
                 setup,
                 home=namespace,
-                domain=domain,
+                own=own,
                 certificate=tls_secret,
                 everywhere=keys_everywhere,
                 kubeconfig=kubeconfig,

@@ -23,7 +23,7 @@ from conch.clients.informer import Informer, Scope
 from conch.decisions.fleet import ServiceKey
 from conch.frontdoor.knowledge import Knowledge, kept
 from conch.frontdoor.lookups import host_entries, keys_of, limit_entries, service_entries
-from conch.frontdoor.routes import hosts_of
+from conch.frontdoor.routes import Own, hosts_of
 from conch.frontdoor.setup import Setup
 from conch.frontdoor.steering import Steering
 from conch.frontdoor.watcher import Report, Watcher
@@ -46,16 +46,17 @@ class Agent:
         clock: Clock,
         *,
         home: str,
-        domain: str | None = None,
+        own: Own | None = None,
         certificate: str | None = None,
         everywhere: bool = False,
     ) -> None:
-        """``home``: the installation's namespace. ``certificate``: name of its TLS Secret.
+        """``home``: the installation's namespace. ``own``: the front door's own hosts and domain.
 
-        ``everywhere``: whether Secrets of other namespaces may hold keys of their tenants.
+        ``certificate``: name of the TLS Secret. ``everywhere``: whether Secrets of other namespaces may hold keys of their tenants.
         """
         self.setup, self._clock, self._home = setup, clock, home
-        self.knowledge = Knowledge(domain)
+        self._own = own or Own()
+        self.knowledge = Knowledge(self._own.domain)
         self.haproxy = HAProxy(setup.stats_socket, setup.master_socket)
         self.steering = Steering(setup, self.haproxy, clock)
         self.watcher = Watcher(setup, self.haproxy, self.steering, clock)
@@ -143,7 +144,7 @@ class Agent:
         for key in sorted(dirty):
             named |= await self._route(key)
         if named or not self.synced:
-            hosts = hosts_of(steering.routes.values(), knowledge.created())
+            hosts = hosts_of(steering.routes.values(), knowledge.created(), self._own)
             await steering.put("hosts", {"hosts": host_entries(hosts)})
         if not steering.reloads:
             steering.outdated()

@@ -6,6 +6,7 @@ import signal
 from conch.clients.clock import SystemClock
 from conch.clients.cluster import connect
 from conch.frontdoor.agent import Agent
+from conch.frontdoor.routes import Own
 from conch.frontdoor.serving import serve
 from conch.frontdoor.setup import Setup
 
@@ -14,7 +15,7 @@ async def run(
     setup: Setup,
     *,
     home: str,
-    domain: str | None,
+    own: Own,
     certificate: str | None,
     everywhere: bool,
     kubeconfig: str | None,
@@ -27,7 +28,7 @@ async def run(
         cluster,
         clock,
         home=home,
-        domain=domain,
+        own=own,
         certificate=certificate,
         everywhere=everywhere,
     )

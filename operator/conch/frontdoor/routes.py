@@ -163,8 +163,36 @@ def _triton_args(pod: Object) -> list[str]:
     return [str(a) for a in found.get("args") or ()]
 
 
-def hosts_of(routes: Iterable[Route], created: Mapping[ServiceKey, str]) -> dict[str, ServiceKey]:
-    """Return whose each host is: one that is a service's own can't be had by others.
+@dataclass(frozen=True, slots=True)
+class Own:
+    """Hosts that no service may have: who asks the front door by them means others by the path."""
+
+    hosts: frozenset[str] = frozenset()
+    """Names of the front door itself."""
+    service: str | None = None
+    """NAME.NAMESPACE.svc of its Service; what comes after is the cluster's domain."""
+    domain: str | None = None
+    """In which each service has its own name, and may have no other."""
+
+    def reserved(self, host: str) -> bool:
+        """Tell whether a service may not name a host."""
+        if host in self.hosts or (self.domain is not None and _within(host, self.domain)):
+            return True
+        if self.service is None:
+            return False
+        name, namespace, _ = self.service.split(".", 2)
+        short = (name, f"{name}.{namespace}", self.service)
+        return host in short or host.startswith(f"{self.service}.")
+
+
+def _within(host: str, domain: str) -> bool:
+    return host == domain or host.endswith(f".{domain}")
+
+
+def hosts_of(
+    routes: Iterable[Route], created: Mapping[ServiceKey, str], own: Own
+) -> dict[str, ServiceKey]:
+    """Return whose each host is: one that is a service's own can't be had by others, nor one of ``own``.
 
     Else it belongs to the oldest that names it, then to the first by name. ``created``: ISO 8601.
     """
@@ -172,5 +200,6 @@ def hosts_of(routes: Iterable[Route], created: Mapping[ServiceKey, str]) -> dict
     found = {r.host: r.key for r in known if r.host is not None}
     for route in known:
         for host in route.hosts:
-            found.setdefault(host, route.key)
+            if not own.reserved(host):
+                found.setdefault(host, route.key)
     return found

@@ -122,6 +122,26 @@ def test_values_reach_the_agent(helm: Path) -> None:
     }
 
 
+def test_the_front_doors_own_names_reach_the_agent(helm: Path) -> None:
+    plain = arguments(rendered(helm))
+    assert "--own-service=conch-front-door" in plain
+    assert not [a for a in plain if a.startswith("--own-host")]
+    given = arguments(
+        rendered(
+            helm,
+            "frontDoor.url=https://models.example.com:8443",
+            "frontDoor.grpc=grpc.example.com:443",
+            "frontDoor.ingress.hosts={models.example.com,*.vision.example.com}",
+            "frontDoor.ownHosts={lb-1.cloud.example.com}",
+        )
+    )
+    assert [a for a in given if a.startswith("--own-host")] == [
+        "--own-host=models.example.com",
+        "--own-host=grpc.example.com",
+        "--own-host=lb-1.cloud.example.com",
+    ]
+
+
 def test_haproxy_reads_what_the_agent_writes(helm: Path) -> None:
     found = containers(rendered(helm))
     folder = next(a for a in arguments(rendered(helm)) if a.startswith("--directory="))

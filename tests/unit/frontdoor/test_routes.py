@@ -8,7 +8,7 @@ import pytest
 from conch.api.endpoint import Endpoint
 from conch.api.pool import GPUPoolSpec
 from conch.decisions.fleet import ServiceKey
-from conch.frontdoor.routes import hosts_of, route_of, weight_of
+from conch.frontdoor.routes import Own, hosts_of, route_of, weight_of
 from tests.unit.frontdoor.routes import KEY, pod, route
 
 
@@ -68,6 +68,29 @@ def test_a_replica_weighs_what_its_pool_is_worth() -> None:
     assert [r.weight for r in found.replicas] == [16, 64]
 
 
+OWN = Own(frozenset({"models.example.com"}), "door.conch-system.svc", "models.test")
+
+
+@pytest.mark.parametrize(
+    ("host", "reserved"),
+    [
+        ("models.example.com", True),
+        ("a.models.example.com", False),
+        ("door", True),
+        ("door.conch-system", True),
+        ("door.conch-system.svc.cluster.local", True),
+        ("door.conch-system.svcx", False),
+        ("models.test", True),
+        ("not-there-yet.vision.models.test", True),
+        ("othermodels.test", False),
+    ],
+)
+def test_names_of_the_front_door_are_nobodys(host: str, reserved: bool) -> None:
+    claimed = replace(route(hosts=[host]), host=None)
+    assert hosts_of([claimed], {}, OWN) == ({} if reserved else {host: KEY})
+    assert hosts_of([claimed], {}, Own()) == {host: KEY}
+
+
 def test_a_services_own_name_is_not_to_be_had() -> None:
     mine = route()
     thief = replace(
@@ -77,7 +100,7 @@ def test_a_services_own_name_is_not_to_be_had() -> None:
     )
     later = replace(thief, key=ServiceKey("other", "late"), host=None, hosts=("fine.example.com",))
     created = {mine.key: "2026-03", thief.key: "2026-01", later.key: "2026-02"}
-    assert hosts_of([mine, later, thief], created) == {
+    assert hosts_of([mine, later, thief], created, OWN) == {
         "digits.vision.models.test": KEY,
         "thief.other.models.test": thief.key,
         "fine.example.com": thief.key,
