@@ -43,7 +43,7 @@ def test_the_chart_applies(cluster: Cluster, namespace: str, helm: Path) -> None
     assert len(said.splitlines()) == len(objects)
 
 
-def test_the_operators_pod_is_admitted_where_pods_are_restricted(
+def test_the_charts_pods_are_admitted_where_pods_are_restricted(
     cluster: Cluster, namespace: str, helm: Path
 ) -> None:
     cluster.kubectl.ok(
@@ -51,16 +51,18 @@ def test_the_operators_pod_is_admitted_where_pods_are_restricted(
     )
     text = call(helm, "template", "conch", str(CHART), "-n", namespace)
     objects = [d for d in yaml.safe_load_all(text) if d]
-    (deployment,) = (d for d in objects if d["kind"] == "Deployment")
+    deployments = [d for d in objects if d["kind"] == "Deployment"]
+    assert {d["metadata"]["name"] for d in deployments} == {"conch", "conch-front-door"}
     account = [d for d in objects if d["kind"] == "ServiceAccount"]
     cluster.kubectl.ok("apply", "-f", "-", given=account)
-    pod = {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": "operator", "namespace": namespace},
-        "spec": deployment["spec"]["template"]["spec"],
-    }
-    cluster.kubectl.ok(*STRICT, given=pod)
+    for deployment in deployments:
+        pod = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": deployment["metadata"]["name"], "namespace": namespace},
+            "spec": deployment["spec"]["template"]["spec"],
+        }
+        cluster.kubectl.ok(*STRICT, given=pod)
 
 
 def test_notes_say_what_is_missing_and_what_is_next(

@@ -71,6 +71,8 @@ class Agent:
         self.version = 0
         self.synced = False
         """Whether HAProxy has been told of everything once."""
+        self.looked = False
+        """Whether what is under way has been looked at since: before, no report says anything."""
 
     def _made(
         self, cluster: Cluster, certificate: str | None, *, everywhere: bool
@@ -195,6 +197,7 @@ class Agent:
                 closely = False
                 try:
                     closely = await self._once()
+                    self.looked |= self.synced
                     now = self._clock.monotonic()
                     if self.synced and now - judged_at >= LOOK_S:
                         judged_at = now
@@ -205,7 +208,8 @@ class Agent:
                             self._wake.set()
                 except HAProxyError as error:
                     logger.warning("HAProxy: %s", error)
-                await self._tell()
+                if self.looked:
+                    await self._tell()
                 await self._pause(LOOK_CLOSELY_S if closely else LOOK_S)
 
     async def _pause(self, seconds: float) -> None:

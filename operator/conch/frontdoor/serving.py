@@ -71,7 +71,7 @@ class _Door:
             known, seconds = (int(after) if after else None), min(_LONGEST_WAIT_S, float(wait))
         except ValueError:
             return web.json_response({"error": "after and wait are numbers"}, status=400)
-        if not self._agent.synced:
+        if not self._agent.looked:
             # What is not known yet is not nothing.
             return web.json_response({"error": "starting"}, status=503)
         await self._agent.news(known, seconds)
