@@ -51,11 +51,11 @@ class Run:
 
     def on_cluster(self, part: str, stage: Stage) -> None:
         """Measure a part on the local cluster, in a namespace that goes with it."""
-        with pool(stage), scratch(stage, f"{PLACE}-{part}") as place:
-            with front_door(place) as door, telling(self.console, part) as tell:
+        name = f"{PLACE}-{part}"
+        with pool(stage), scratch(stage, name) as place, front_door(place) as door:
+            with telling(self.console, part) as tell:
                 self.take(PARTS[part](self, place, door, tell))
-            place.close()
-            await_empty(stage, place.namespace)
+        await_empty(stage, name)
 
     def alone(self) -> None:
         """Measure many services, against an API server of their own."""
