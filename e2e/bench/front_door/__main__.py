@@ -52,9 +52,13 @@ class Run:
     def on_cluster(self, part: str, stage: Stage) -> None:
         """Measure a part on the local cluster, in a namespace that goes with it."""
         name = f"{PLACE}-{part}"
-        with pool(stage), scratch(stage, name) as place, front_door(place) as door:
-            with telling(self.console, part) as tell:
-                self.take(PARTS[part](self, place, door, tell))
+        with (
+            pool(stage),
+            scratch(stage, name) as place,
+            front_door(place) as door,
+            telling(self.console, part) as tell,
+        ):
+            self.take(PARTS[part](self, place, door, tell))
         await_empty(stage, name)
 
     def alone(self) -> None:
