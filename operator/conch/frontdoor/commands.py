@@ -9,9 +9,6 @@ from conch.api.names import PORT_GRPC, PORT_HTTP
 from conch.decisions.fleet import ServiceKey
 from conch.frontdoor.slots import Slot, Slots, State
 
-Maps = Mapping[str, Mapping[str, str]]
-"""By name of the map, its entries."""
-
 
 def backend(key: ServiceKey, protocol: str) -> str:
     """Return HAProxy's name of a service's backend; ``protocol`` is http or grpc."""
@@ -65,8 +62,3 @@ def map_commands(name: str, old: Mapping[str, str], new: Mapping[str, str]) -> l
     ]
     added = [f"add map {name} {key} {value}" for key, value in new.items() if key not in old]
     return [*gone, *changed, *added]
-
-
-def drained(slot: Slot) -> bool:
-    """Tell whether a place belongs to a pod that takes nothing any more."""
-    return slot.uid is not None and slot.state is State.DRAIN

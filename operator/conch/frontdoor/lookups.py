@@ -10,7 +10,7 @@ from typing import Any
 from conch.api.endpoint import RequestLimits
 from conch.api.names import API_KEYS, LABEL_API_KEYS
 from conch.decisions.fleet import ServiceKey
-from conch.frontdoor.routes import Route
+from conch.frontdoor.routes import ANYBODY, Route
 
 Object = Mapping[str, Any]
 SHORTEST_KEY = 16
@@ -89,16 +89,19 @@ def digest(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()
 
 
+def callers_of(route: Route, tenants: Tenants) -> set[str]:
+    """Return the tenants that may ask a service with their keys; ``*`` is all."""
+    named = (c if c == ANYBODY else tenants.named(c) for c in route.callers)
+    return {route.tenant, *(c for c in named if c is not None)}
+
+
 def service_entries(route: Route, tenants: Tenants) -> dict[str, dict[str, str]]:
     """Return the entries of one service, by map; limits apart."""
     name = str(route.key)
-    callers = {route.tenant}
-    for caller in route.callers:
-        callers.add("*" if caller == "*" else tenants.named(caller) or "")
     return {
         "services": {name: "1"},
         "open": {name: "1"} if route.rules.open else {},
-        "grants": {f"{caller}|{name}": "1" for caller in sorted(callers) if caller},
+        "grants": {f"{caller}|{name}": "1" for caller in sorted(callers_of(route, tenants))},
         "models": {name: route.model} if route.model else {},
         "bodies": {name: str(route.rules.max_body)},
     }

@@ -13,7 +13,7 @@ from prometheus_client.registry import Collector
 from conch.clients.clock import Clock
 from conch.decisions.fleet import ServiceKey
 from conch.frontdoor.agent import Agent
-from conch.frontdoor.lookups import Tenants
+from conch.frontdoor.lookups import Tenants, callers_of
 from conch.frontdoor.openapi import openapi
 from conch.frontdoor.page import Addresses, ServicePage, page_of
 from conch.frontdoor.pages import HEADERS, docs_page, index, index_page
@@ -142,11 +142,9 @@ class _Door:
 
 def may_ask(route: Route, tenant: str, tenants: Tenants) -> bool:
     """Tell whether a tenant may ask a service, as the grants in HAProxy's maps say."""
-    if route.rules.open or tenant == route.tenant:
+    if route.rules.open:
         return True
-    if tenant == ANONYMOUS:
-        return False
-    return any(c == ANYBODY or tenants.named(c) == tenant for c in route.callers)
+    return tenant != ANONYMOUS and not callers_of(route, tenants).isdisjoint({tenant, ANYBODY})
 
 
 def _through_haproxy(request: web.Request) -> None:
