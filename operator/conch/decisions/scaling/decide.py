@@ -21,7 +21,7 @@ from conch.decisions.scaling.measure import Measured, View, stale_after, view
 from conch.decisions.scaling.observe import observed
 from conch.decisions.scaling.pressure import helps
 from conch.decisions.scaling.season import expected
-from conch.decisions.scaling.sleep import after, asleep, called, missed, roused
+from conch.decisions.scaling.sleep import after, asleep, called, lasting, missed, roused
 from conch.decisions.scaling.state import ScalingState
 from conch.decisions.scaling.window import full, highest, watched, wished
 
@@ -224,7 +224,7 @@ def _kept(load: ServiceLoad, state: ScalingState, seen: View, now: float) -> int
     length = down_window(load, state, now)
     past = highest(state.window, now, length)
     judged = seen.complete and _sound(state) and full(state.window, now, length)
-    return past if judged else max(past, load.held)
+    return past if judged else max(past, lasting(load, state))
 
 
 def _step(load: ServiceLoad, state: ScalingState, now: float) -> int:
@@ -243,7 +243,7 @@ def _decision(
 ) -> ScalingDecision:
     wish = max(need.replicas, _kept(load, state, seen, now))
     wish = load.bounded(max(wish, _step(load, state, now)))
-    if wish == 0 < load.held and not _sleepy(load, state, now):
+    if wish == 0 < lasting(load, state) and not _sleepy(load, state, now):
         wish = load.bounded(1)
     replicas = min(wish, load.within_reach)
     reason = _reason(load, state, need, seen, now=now, wish=wish)

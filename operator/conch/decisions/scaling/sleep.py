@@ -30,9 +30,24 @@ def roused(load: ServiceLoad, state: ScalingState, now: float) -> ScalingState:
     return state
 
 
+def lasting(load: ServiceLoad, state: ScalingState) -> int:
+    """Return the replicas held, but for one that a service put to sleep leaves behind.
+
+    Its last replica is followed by another for a moment, which waits at the gate until it is taken
+    away: that one is nobody's wish, and wakes nothing.
+    """
+    ready = any(p.ready for p in load.pools)
+    return 0 if _put_to_sleep(load, state) and not ready else load.held
+
+
+def _put_to_sleep(load: ServiceLoad, state: ScalingState) -> bool:
+    fresh = state.pace.replicas is None
+    return state.slept_at is not None or (load.slept and (fresh or load.held == 0))
+
+
 def asleep(load: ServiceLoad, state: ScalingState) -> bool:
     """Return whether the service has no replicas because it was put to sleep."""
-    return load.held == 0 and (state.slept_at is not None or load.slept)
+    return lasting(load, state) == 0 and _put_to_sleep(load, state)
 
 
 def called(load: ServiceLoad, state: ScalingState, now: float, *, window: float) -> bool:
@@ -43,7 +58,7 @@ def called(load: ServiceLoad, state: ScalingState, now: float, *, window: float)
         return True
     if load.asked_ago is None:
         return False
-    if state.slept_at is not None and load.held == 0:
+    if state.slept_at is not None and lasting(load, state) == 0:
         return load.asked_ago < min(window, now - state.slept_at)
     return load.asked_ago < (min(window, SINCE_RESTART) if asleep(load, state) else window)
 
@@ -54,7 +69,7 @@ def missed(load: ServiceLoad, state: ScalingState) -> bool:
     In the second case only what is free is used: nobody gives up anything for a demand that was
     not seen.
     """
-    if not load.may_sleep or load.held > 0:
+    if not load.may_sleep or lasting(load, state) > 0:
         return False
     if not asleep(load, state):
         return True

@@ -84,6 +84,26 @@ def test_a_woken_service_stays_for_a_whole_window_and_sleeps_again() -> None:
     assert set(rest(tale, 600, since=began)) == {0}, "who asked before it slept wakes nobody"
 
 
+@pytest.mark.parametrize("blind", [True, False])
+def test_what_its_last_replica_leaves_behind_for_a_moment_does_not_wake_it(*, blind: bool) -> None:
+    tale = sleeper()
+    tale.pools[0].starting = [tale.now + 3600]
+    tale.obeyed = False
+    assert set(tale.run(0.0, 600, blind=blind)) == {0}
+    assert tale.last.reason is Reason.SCALED_TO_ZERO
+    told(tale, held_back=1.0)
+    assert tale.run(0.0, 5, blind=blind) == [1]
+    told(tale, held_back=0.0)
+    assert tale.run(0.0, 5, blind=blind) == [1], "now it is one that is wished for"
+
+
+def test_so_it_is_for_an_operator_that_begins_anew() -> None:
+    tale = story(ready=0, minimum=0, may_sleep=True, slept=True)
+    tale.pools[0].starting = [tale.now + 3600]
+    tale.obeyed = False
+    assert set(tale.run(0.0, 20, blind=True)) == {0}
+
+
 def test_it_stays_for_a_window_though_gaps_say_that_the_next_request_is_far_away() -> None:
     tale = sleeper()
     for _ in range(5):
