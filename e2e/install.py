@@ -128,7 +128,7 @@ def front_door_values() -> dict[str, object]:
     return {
         "domain": DOMAIN,
         "tolerations": ON_GPU_NODES,
-        "haproxy": {"resources": tiny},
+        "haproxy": {"resources": tiny, "threads": 1},
         "agent": {"resources": tiny},
         "closeGraceSeconds": 30,
     }

@@ -92,7 +92,8 @@ def test_refusals_have_codes_of_grpc(door: FrontDoor, place: str, cluster: Clust
         with Caller(door, service, key) as caller:
             assert caller.infer() == Code.NOT_FOUND
     with Caller(door, name, key) as caller:
-        assert caller.infer(size=2000) == Code.RESOURCE_EXHAUSTED
+        sizes = 5 * [2_000, 20_000, 200_000, 3_000_000]
+        assert {caller.infer(size=size) for size in sizes} == {Code.RESOURCE_EXHAUSTED}
         slow = threading.Thread(target=caller.infer, kwargs={"sleep_ms": 4000})
         slow.start()
         time.sleep(1.5)

@@ -22,6 +22,7 @@ from conch.clients.haproxy import HAProxy, HAProxyError
 from conch.clients.informer import Informer, Scope
 from conch.decisions.fleet import ServiceKey
 from conch.frontdoor.knowledge import Knowledge, kept
+from conch.frontdoor.log import Log
 from conch.frontdoor.lookups import host_entries, keys_of, limit_entries, service_entries
 from conch.frontdoor.routes import Own, hosts_of
 from conch.frontdoor.setup import Setup
@@ -60,6 +61,7 @@ class Agent:
         self.haproxy = HAProxy(setup.stats_socket, setup.master_socket)
         self.steering = Steering(setup, self.haproxy, clock)
         self.watcher = Watcher(setup, self.haproxy, self.steering, clock)
+        self._log = Log(setup.log_socket, self.watcher.hear)
         self._wake = asyncio.Event()
         self._tenants: set[str] = set()
         """Those with keys, and those of services: others have no series of their own."""
@@ -106,19 +108,15 @@ class Agent:
 
     async def run(self) -> None:
         """Run for ever."""
-        log = self.watcher.listen()
-        try:
-            async with asyncio.TaskGroup() as group:
-                for informer in self._informers:
-                    group.create_task(informer.run())
-                # Nothing is told of a part of the cluster: what runs would lose its routes.
-                for informer in self._informers:
-                    await informer.listed.wait()
-                group.create_task(self._steer())
-                group.create_task(self._look())
-        finally:
-            asyncio.get_running_loop().remove_reader(log.fileno())
-            log.close()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._log.run())
+            for informer in self._informers:
+                group.create_task(informer.run())
+            # Nothing is told of a part of the cluster: what runs would lose its routes.
+            for informer in self._informers:
+                await informer.listed.wait()
+            group.create_task(self._steer())
+            group.create_task(self._look())
 
     async def _steer(self) -> None:
         while True:

@@ -10,7 +10,7 @@ from functools import lru_cache
 
 from conch.api.endpoint import RequestLimits
 from conch.api.names import PORT_GRPC, PORT_HTTP
-from conch.frontdoor import refusals
+from conch.frontdoor import log, refusals
 from conch.frontdoor.commands import backend, server
 from conch.frontdoor.public import COMMON, public
 from conch.frontdoor.routes import Route, Rules
@@ -91,7 +91,7 @@ def _global(setup: Setup, mark: str) -> list[str]:
     return _section(
         "global",
         [
-            f"log {setup.log_socket} len 4096 format raw local0 info",
+            f"log ring@agent len {log.MOST_BYTES} format raw local0 info",
             f"stats socket {setup.stats_socket} mode 660 level admin expose-fd listeners",
             f"setenv CONCH_MARK {mark}",
             f"nbthread {setup.threads}",
@@ -100,13 +100,23 @@ def _global(setup: Setup, mark: str) -> list[str]:
             "no strict-limits",
             f"hard-stop-after {setup.longest_stream:.0f}s",
             # No close-spread-time: it closes idle connections, which a request may be on its way to.
-            f"lua-load {setup.hold_script}",
+            *(f"lua-load {script}" for script in setup.scripts),
             # A key's limits are its own, whichever thread: idle connections serve all threads.
             "tune.idle-pool.shared on",
             # Windows of large tensors over HTTP/2.
             "tune.h2.initial-window-size 1048576",
             "tune.h2.max-concurrent-streams 256",
             "ssl-default-bind-options ssl-min-ver TLSv1.2",
+        ],
+    ) + _section(
+        "ring agent",
+        [
+            "format raw",
+            f"maxlen {log.MOST_BYTES}",
+            f"size {log.BUFFER_BYTES}",
+            "timeout connect 1s",
+            "timeout server 1h",
+            f"server agent unix@{setup.log_socket} log-proto octet-count",
         ],
     )
 

@@ -233,7 +233,7 @@ def _sizes(setup: Setup) -> Iterator[str]:
     yield f"http-request wait-for-body time {_BODY_S}s at-least 5 if grpc unary"
     size = "req.body,bytes(1,4),hex,hex2i,sub(txn.most)"
     yield f"http-request set-var(txn.body) {size} if grpc unary"
-    yield from refusals.rules(refusals.TOO_LARGE, "{ var(txn.body) -m int gt 0 }")
+    yield from refusals.after_body(refusals.TOO_LARGE, "{ var(txn.body) -m int gt 0 }")
 
 
 def _tables() -> list[str]:

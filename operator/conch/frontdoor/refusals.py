@@ -63,6 +63,22 @@ def rules(refusal: Refusal, condition: str) -> list[str]:
     return [f"{grpc} if {condition} grpc", f"{rest} if {condition}"]
 
 
+def after_body(refusal: Refusal, condition: str) -> list[str]:
+    """Return the lines that refuse requests in the midst of their bodies, as ``rules`` does others.
+
+    HAProxy reads what is left of one over REST by itself.
+    """
+    refused = (("status", refusal.grpc), ("words", _quoted(refusal.message)))
+    return [
+        *(
+            f"http-request set-var(txn.refused_{n}) str({v}) if {condition} grpc"
+            for n, v in refused
+        ),
+        f"http-request use-service lua.refuse if {condition} grpc",
+        *rules(refusal, f"!grpc {condition}"),
+    ]
+
+
 def own_errors() -> list[str]:
     """Return the lines by which HAProxy's own errors are like a refusal."""
     bodies = {status: _quoted(f'{{"error":"{text}"}}') for status, text in _OWN.items()}

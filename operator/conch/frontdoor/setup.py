@@ -29,6 +29,10 @@ class Jwt:
     audience: str | None = None
 
 
+SCRIPTS = ("hold.lua", "refuse.lua")
+"""Files of this package."""
+
+
 @dataclass(frozen=True, slots=True)
 class Setup:
     """Times in seconds."""
@@ -63,9 +67,9 @@ class Setup:
         return self.directory / "tls.pem"
 
     @property
-    def hold_script(self) -> Path:
-        """The Lua script that lets requests wait."""
-        return self.directory / "hold.lua"
+    def scripts(self) -> tuple[Path, ...]:
+        """The Lua scripts that HAProxy loads."""
+        return tuple(self.directory / name for name in SCRIPTS)
 
     @property
     def stats_socket(self) -> Path:

@@ -233,7 +233,8 @@ def _written(slots: Slots) -> Slots:
 def prepare(setup: Setup) -> None:
     """Lay out what HAProxy needs to begin: it answers 503 to everything, and is not ready."""
     (setup.directory / "maps").mkdir(parents=True, exist_ok=True)
-    _write(setup.hold_script, resources.files("conch.frontdoor").joinpath("hold.lua").read_text())
+    for script in setup.scripts:
+        _write(script, resources.files("conch.frontdoor").joinpath(script.name).read_text())
     for name in MAPS:
         if not setup.map_file(name).exists():
             _write(setup.map_file(name), "\n")

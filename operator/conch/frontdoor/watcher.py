@@ -1,10 +1,8 @@
 """What runs beside HAProxy: it hears of requests, asks suspects, and knows what is under way."""
 
 import asyncio
-import contextlib
 import json
 import logging
-import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -24,11 +22,6 @@ logger = logging.getLogger(__name__)
 
 ASKED_S = 300.0
 """For which a service that somebody waited for is reported as asked."""
-RECEIVE_BYTES = 8 << 20
-"""Of log lines that may wait for the agent: what comes beyond is not counted."""
-MOST_LINES = 500
-"""Read at a time, before others have their turn."""
-_LOGGED = 4096
 _ZERO = {"BOOL": False, "BYTES": ""}
 
 
@@ -59,28 +52,12 @@ class Watcher:
         """Set when somebody waits anew."""
         self.known_tenant: Callable[[str], bool] = lambda _: True
 
-    def listen(self) -> socket.socket:
-        """Open the socket of the log and read it as lines come; return it, to be closed."""
-        with contextlib.suppress(FileNotFoundError):
-            self._setup.log_socket.unlink()
-        log = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        log.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
-        log.setblocking(False)
-        log.bind(str(self._setup.log_socket))
-        self._setup.log_socket.chmod(0o660)
-        asyncio.get_running_loop().add_reader(log.fileno(), self._read, log)
-        return log
-
-    def _read(self, log: socket.socket) -> None:
-        for _ in range(MOST_LINES):
-            try:
-                line = log.recv(_LOGGED).decode(errors="replace").rstrip("\n")
-            except BlockingIOError:
-                return
-            if line.startswith(WAIT):
-                self._waits(line.removeprefix(WAIT).strip())
-            elif (request := request_of(line)) is not None:
-                self._over(request)
+    def hear(self, line: str) -> None:
+        """Take over a line of HAProxy's log."""
+        if line.startswith(WAIT):
+            self._waits(line.removeprefix(WAIT).strip())
+        elif (request := request_of(line)) is not None:
+            self._over(request)
 
     def _waits(self, backend: str) -> None:
         """Take over that requests wait for a service."""
