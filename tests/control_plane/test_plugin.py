@@ -183,8 +183,13 @@ def test_explain_tells_that_no_operator_runs(fleet: Fleet, namespace: str) -> No
 
 
 def test_top_and_list(fleet: Fleet, namespace: str) -> None:
+    def told() -> dict[str, Object]:
+        return {p["pool"]: p for p in json.loads(fleet.ok("top", "-o", "json"))}
+
+    # What others before held may still be on its way out, and would turn replicas elsewhere.
+    wait_for(lambda: not any(p["used"] for p in told().values()), "all GPUs to be free")
     fleet.serve(namespace, "digits", 4)
-    pools = {p["pool"]: p for p in json.loads(fleet.ok("top", "-o", "json"))}
+    pools = told()
     assert (pools["a100"]["gpus"], pools["a100"]["used"], pools["a100"]["free"]) == (3, 3, 0)
     (holder,) = pools["t4"]["holders"]
     assert holder["name"] == f"{namespace}/digits"

@@ -177,6 +177,17 @@ class TestEnsuring:
         (owner,) = desk.live("services", "digits")["metadata"]["ownerReferences"]
         assert owner["uid"] == desk.owner.uid
 
+    async def test_what_is_gone_unheard_is_made_anew_at_the_next_try(self, desk: Desk) -> None:
+        """So the children of a namespace that was deleted and made again under the same name."""
+        name = desk.replica_set(1)["metadata"]["name"]
+        await desk.writer.ensure(desk.replica_set(1))
+        desk.cluster.client.delete(desk.path("replicasets", name))
+        with pytest.raises(ClusterError, match="is gone") as refused:
+            await desk.writer.ensure(desk.replica_set(2))
+        assert refused.value.status == 409
+        assert await desk.writer.ensure(desk.replica_set(2)) is True
+        assert desk.live("replicasets", name)["spec"]["replicas"] == 2
+
     async def test_an_answer_that_was_lost_costs_no_second_write(self, desk: Desk) -> None:
         await desk.writer.ensure(desk.service())
         desk.writer = Writer(desk.writer._cluster, Store())

@@ -124,6 +124,8 @@ class Writer:
         name, namespace = metadata["name"], metadata.get("namespace")
         whole = await self._cluster.get(kind, name, namespace)
         if whole is None:
+            # Its deletion was not heard of: of an earlier service of the same name, it may be.
+            self._store.drop(kind, live)
             raise ClusterError(f"{kind} {name} is gone", CONFLICT)
         fields = taken_up(whole["metadata"].get("managedFields") or ())
         version = whole["metadata"]["resourceVersion"]
