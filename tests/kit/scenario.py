@@ -215,6 +215,10 @@ class Scenario:
         self.watcher.lost_nodes.discard(name)
         self.client.create("/api/v1/nodes", self.place.node(name))
 
+    def cordon(self, name: str, *, cordoned: bool = True) -> None:
+        """Say that a node is to be left, or that it is not any more."""
+        self.client.merge(f"/api/v1/nodes/{name}", {"spec": {"unschedulable": cordoned or None}})
+
     def _on(self, node_name: str) -> list[Object]:
         pods = self._owned("/api/v1", "pods")
         return [p for p in pods if p["spec"].get("nodeName") == node_name]
@@ -236,6 +240,8 @@ class Scenario:
         for name in list(self.watcher.lost_nodes):
             self._bury(self._on(name))
             self.return_node(name)
+        for pool in self.place.pools:
+            self.cordon(f"node-{pool}", cordoned=False)
         self.wait(lambda: not self._owned("/api/v1", "pods"), "no pods")
 
     def settled(self, replicas: int) -> bool:
@@ -372,9 +378,25 @@ def bereft(scenario: Scenario) -> int:
     return 2
 
 
+def emptied(scenario: Scenario) -> int:
+    """The node of both replicas is cordoned, left and opened again."""
+    scenario.create(2)
+    (left,) = {p["spec"]["nodeName"] for p in scenario.serving()}
+    scenario.cordon(left)
+
+    def moved() -> bool:
+        nodes = [p["spec"]["nodeName"] for p in scenario.serving()]
+        return len(nodes) == 2 and left not in nodes and scenario.settled(2)
+
+    scenario.wait(moved, "2 replicas elsewhere")
+    scenario.cordon(left, cordoned=False)
+    return 2
+
+
 LIVES: dict[str, Life] = {
     "scaling": scaled,
     "update": updated,
     "failed load and repair": repaired,
     "node loss": bereft,
+    "node drain": emptied,
 }

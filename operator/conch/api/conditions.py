@@ -61,6 +61,7 @@ class Reason(StrEnum):
     PAUSED = "Paused"
     # Reconciling, Stalled
     PROGRESSING = "Progressing"
+    MOVING = "Moving"
     SETTLED = "Settled"
     REPLICA_NOT_ANSWERING = "ReplicaNotAnswering"
     INVALID_SPEC = "InvalidSpec"

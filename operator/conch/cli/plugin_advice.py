@@ -185,6 +185,14 @@ ADVICE: Mapping[Reason, Advice] = {
     R.PROGRESSING: Advice(
         (C.RECONCILING,), "Something is under way; the message says what, pool by pool."
     ),
+    R.MOVING: Advice(
+        (C.RECONCILING,),
+        "A replica is to leave its node, which is cordoned or has got a taint. Another is started first; once "
+        "it answers, this one is drained and goes, and kubectl drain goes through. Where there is no other place "
+        "it stays, and the drain waits.",
+        "Nothing, while another place is found. Else make room in the pools that the message names, or take the "
+        "cordon back: kubectl uncordon NODE.",
+    ),
     R.SETTLED: Advice(
         (C.RECONCILING, C.STALLED), "What is wanted is there, and nothing stands in the way."
     ),

@@ -179,7 +179,9 @@ class Pod:
     broken: str | None = None
     """How it showed that it takes requests and answers none, though it is ready; None: it did not."""
     replaced: bool = False
-    """It is made again for that, and leaves before all others."""
+    """Another takes over, and this one leaves before all others."""
+    leaves: str | None = None
+    """Why it is to leave its node, once another answers; None: it may stay."""
     body: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property

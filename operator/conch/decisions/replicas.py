@@ -61,6 +61,8 @@ class Plan:
     """Replicas that are wished for but fit nowhere."""
     obstacles: tuple[str, ...] = ()
     """Why, pool by pool, where there is a shortage."""
+    stuck: tuple[str, ...] = ()
+    """Why, pool by pool, a replica that is to leave its node has no other place."""
     wake_after: float | None = None
     """Seconds after which the next step is due, when time alone makes it due."""
 
@@ -359,7 +361,7 @@ def _worths(run: _Pass, pool: str, count: int) -> list[int]:
 
 
 def _worth(pod: Pod) -> int:
-    if pod.gated or pod.lost or pod.stranded or pod.broken:
+    if pod.gated or pod.lost or pod.stranded or pod.broken or pod.replaced:
         return 0
     if pod.draining_since is not None:
         return 1

@@ -15,6 +15,7 @@ from conch.api.names import ANNOTATION_PAUSED
 from conch.clients.clock import Clock
 from conch.decisions import placement, replicas
 from conch.decisions.fleet import Amounts, ServiceKey
+from conch.decisions.moving import Moving, movable, moving, sent_off
 from conch.decisions.placement import Ledger
 from conch.decisions.repair import Repair, hopeless, looked_at, marked, mending
 from conch.decisions.scaling import ScalingDecision, ScalingState, ServiceLoad, decide
@@ -237,7 +238,8 @@ class Decider:
         return Wished(
             facts=facts,
             # Who is replaced keeps its place until another answers, but nobody gives one up for it.
-            replicas=proposal.wished + (replaced and (not lacks or _free(facts, ledger))),
+            replicas=_moving(facts, proposal.wished, ledger).replicas
+            + (replaced and (not lacks or _free(facts, ledger))),
             load_seconds=load.load_seconds if load is not None else ServiceLoad(()).load_seconds,
             rates=rates(load, self.states[key]) if load is not None and lacks else {},
             untouchable=proposal.final is not None,
@@ -288,9 +290,11 @@ class Decider:
             most=grant.total,
             free=any(p.replaced for p in service.pods) and _free(facts, tick.ledger),
         )
+        moves = _moving(facts, wanted, tick.ledger, most=grant.total)
+        stuck = _explained(facts, tick.ledger) if moves.stuck else ()
         plan = replicas.plan(
-            service,
-            whole.replicas,
+            sent_off(service, moves.going),
+            max(whole.replicas, moves.replicas),
             pools=facts.pools,
             shapes=facts.shapes,
             ledger=tick.ledger,
@@ -298,6 +302,7 @@ class Decider:
             grant=grant,
             wish=self._localities.wish(facts, load.load_seconds),
         )
+        plan = replace(plan, stuck=stuck)
         old = whole.delete
         if old is None or old in (*plan.deletions, *plan.drains):
             return plan
@@ -308,6 +313,19 @@ def _free(facts: ServiceFacts, ledger: Ledger) -> bool:
     """Tell whether there is a place for one more replica, that no autoscaler has to buy."""
     pools = [p for p in facts.pools if not p.spec.elastic]
     return any(placement.room(p, facts.shapes[p.name], ledger, most=1) for p in pools)
+
+
+def _moving(facts: ServiceFacts, wanted: int, ledger: Ledger, *, most: float = math.inf) -> Moving:
+    """Return what to plan for, of at most ``most`` replicas, where some are to leave their nodes."""
+    count = len(movable(facts.service))
+    if not count:
+        return Moving(wanted)
+    room = sum(placement.room(p, facts.shapes[p.name], ledger, most=count) for p in facts.pools)
+    return moving(facts.service, wanted, room=room, most=most)
+
+
+def _explained(facts: ServiceFacts, ledger: Ledger) -> tuple[str, ...]:
+    return tuple(placement.explain(p, facts.shapes[p.name], ledger) for p in facts.pools)
 
 
 def _defect(facts: ServiceFacts, error: Exception) -> Outcome:

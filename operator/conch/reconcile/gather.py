@@ -18,7 +18,7 @@ from conch.api.service import ModelServiceSpec, Placement
 from conch.api.signals import Key
 from conch.api.tenant import PriorityRange
 from conch.clients.resources import CHILDREN, CLAIM_TEMPLATE
-from conch.decisions import rollout
+from conch.decisions import moving, rollout
 from conch.decisions.fleet import (
     Amounts,
     Misfit,
@@ -121,6 +121,8 @@ class Gatherer:
     _silent: frozenset[str] = frozenset()
     _platform: tuple[object, ...] = ()
     _overlaps: Mapping[str, str] = field(default_factory=dict)
+    _to_leave: Mapping[str, Node] = field(default_factory=dict)
+    """Nodes that say so, by name."""
     _tenancy: Tenancy = field(default_factory=lambda: Tenancy({}, {}))
     """Known where other controllers are told of it."""
     _tenants: tuple[int, ...] = ()
@@ -145,7 +147,10 @@ class Gatherer:
         pools, faults = self._pools(nodes)
         self._orders.clear()
         self._look_at_tenants()
-        platform = (self._nodes, self._silent, *((p.name, p.spec, p.nodes_key) for p in pools))
+        self._to_leave = moving.to_leave(pools)
+        says = tuple((n.name, n.schedulable, n.taints) for n in self._to_leave.values())
+        those = ((p.name, p.spec, p.nodes_key) for p in pools)
+        platform = (self._nodes, self._silent, says, *those)
         # The same object while it says the same, so that it is compared at once.
         if platform != self._platform:
             self._platform, self._overlaps = platform, overlaps(pools)
@@ -300,16 +305,17 @@ class Gatherer:
         wanted = service.revision or service.serving_revision
         allowed = self._ordered(pools, spec, _gpus(snapshots, wanted))
         current = snapshots.get(wanted or "")
+        shapes = {p.name: self._shape(current, p) for p in allowed} if current else {}
         return ServiceFacts(
             body=body,
             owner=Owner(API_VERSION, "ModelService", metadata["name"], metadata["uid"]),
             spec=spec,
-            service=service,
+            service=moving.marked(service, self._to_leave, shapes),
             resolved=resolved,
             fault=fault,
             snapshots=snapshots,
             pools=allowed,
-            shapes={p.name: self._shape(current, p) for p in allowed} if current else {},
+            shapes=shapes,
             children=children,
             versions=versions,
         )

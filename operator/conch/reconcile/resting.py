@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from conch.decisions import replicas
 from conch.decisions.fleet import ServiceKey
+from conch.decisions.moving import movable
 from conch.decisions.replicas import Plan
 from conch.decisions.shares import Grant
 from conch.reconcile.gather import ServiceFacts
@@ -88,4 +89,5 @@ def _rests(outcome: Outcome) -> bool:
     """
     plan = outcome.plan
     waits = plan.wake_after is not None or plan.shortage > 0 or outcome.error is not None
-    return not waits and replicas.all_placed(outcome.facts.service)
+    service = outcome.facts.service
+    return not waits and not movable(service) and replicas.all_placed(service)

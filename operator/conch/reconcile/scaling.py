@@ -1,6 +1,7 @@
 """From a service's facts and signals to the load that scaling decides on. Pure."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,6 +12,7 @@ from conch.api.service import Objective, Scaling
 from conch.api.signals import Arrivals, Key, Signals
 from conch.decisions import placement
 from conch.decisions.fleet import Pool
+from conch.decisions.moving import movable
 from conch.decisions.placement import Ledger
 from conch.decisions.scaling import PoolLoad, Profile, ServiceLoad, load_time, schedule
 from conch.reconcile.front_door import Heard
@@ -67,7 +69,9 @@ def load_of(
     scaling = spec.scaling
     revision = service.revision or service.serving_revision or ""
     variant = facts.snapshots[revision].variant if revision in facts.snapshots else None
-    pools = tuple(_pool_load(facts, pool, measurement, ledger) for pool in facts.pools)
+    pools = _counted_once(
+        facts, [_pool_load(facts, pool, measurement, ledger) for pool in facts.pools]
+    )
     seconds = load_time.of_pools(pools, load_seconds)
     peak = schedule.floor(scaling.schedules, now, ahead=seconds)
     by_schedule = peak is not None and peak.replicas > scaling.min_replicas
@@ -160,6 +164,24 @@ def _pool_load(
         room=placement.room(pool, shape, ledger, most=facts.spec.scaling.most) if shape else 0,
         signals=measurement.of(facts.signal_keys[pool.name]),
     )
+
+
+def _counted_once(facts: ServiceFacts, pools: Sequence[PoolLoad]) -> tuple[PoolLoad, ...]:
+    """Return the pools without replicas that only stay until others answer in their place.
+
+    Who leaves its node and who comes for it are one replica: else, where more is never taken back for
+    want of metrics, each move would be another one.
+    """
+    wanted = (facts.body.get("status") or {}).get("desiredReplicas")
+    leaving = Counter(p.pool for p in movable(facts.service))
+    if not leaving or not isinstance(wanted, int):
+        return tuple(pools)
+    excess, found = max(0, sum(p.held for p in pools) - wanted), []
+    for pool in pools:
+        twice = min(excess, leaving[pool.pool], pool.ready)
+        excess -= twice
+        found.append(replace(pool, ready=pool.ready - twice))
+    return tuple(found)
 
 
 def _declared(variant: Variant) -> dict[str, Profile]:

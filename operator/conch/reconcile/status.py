@@ -9,6 +9,7 @@ from conch.api.names import API_VERSION, LABEL_SERVICE
 from conch.api.pool import GPUPoolStatus
 from conch.api.service import ModelServiceStatus, PoolReplicas
 from conch.decisions.fleet import Pod, Pool
+from conch.decisions.moving import movable
 from conch.decisions.repair import TRIES
 from conch.decisions.replicas import Plan
 from conch.decisions.scaling import ScalingDecision
@@ -284,9 +285,20 @@ def _reconciling(outcome: Outcome, mine: Sequence[Pod]) -> Wish:
     if replaced:
         text = "; ".join((*replaced, *moving))
         return Wish(C.RECONCILING, True, Reason.REPLICA_NOT_ANSWERING, text)
+    leaving = left_nodes(outcome)
+    if leaving:
+        return Wish(C.RECONCILING, True, Reason.MOVING, "; ".join((*leaving, *moving)))
     if moving:
         return Wish(C.RECONCILING, True, Reason.PROGRESSING, "; ".join(moving))
     return Wish(C.RECONCILING, False, Reason.SETTLED, "what is wanted is there")
+
+
+def left_nodes(outcome: Outcome) -> list[str]:
+    """Return which replicas are to leave their nodes, and why they still stay where they do."""
+    old = movable(outcome.facts.service)
+    words = [f"{p.name} leaves {p.node}, which is {p.leaves}" for p in old]
+    stuck = outcome.plan.stuck
+    return [*words, f"no other place yet: {'; '.join(stuck)}"] if old and stuck else words
 
 
 def _stalled(outcome: Outcome, failure: Failure | None) -> Wish:

@@ -9,6 +9,7 @@ from conch.api.conditions import Condition, Reason
 from conch.clients.clock import iso
 from conch.clients.events import Recorder
 from conch.decisions.fleet import ServiceKey
+from conch.decisions.moving import movable
 from conch.reconcile import status as statuses
 from conch.reconcile.exposition import ServiceFigures, figures
 from conch.reconcile.settings import FrontDoor
@@ -53,6 +54,8 @@ class Teller:
         self._told: dict[ServiceKey, _Told] = {}
         self._replaced: dict[ServiceKey, str] = {}
         """The replica whose replacement was told last."""
+        self._leaving: dict[ServiceKey, frozenset[str]] = {}
+        """The replicas that are to leave their nodes, as was told last."""
 
     def told(self, outcome: Outcome, now: float) -> ServiceFigures | None:
         """Return a service's figures where they were told already and lately, else None."""
@@ -98,6 +101,7 @@ class Teller:
                 message = f"{text}: {statuses.scaling_wish(outcome).message}"
                 await self._recorder.record(body, "ModelService", reason=reason, message=message)
         await self._replacements(outcome, body)
+        await self._moves(outcome, body)
         for change in _transitions(body, status):
             await self._recorder.record(
                 body,
@@ -106,6 +110,18 @@ class Teller:
                 message=change.message,
                 warning=change.status == "False",
             )
+
+    async def _moves(self, outcome: Outcome, body: Object) -> None:
+        """Tell of the replicas that are to leave their nodes, once."""
+        key = outcome.facts.key
+        leaving = frozenset(p.uid for p in movable(outcome.facts.service))
+        if leaving - self._leaving.get(key, frozenset()):
+            message = "; ".join(statuses.left_nodes(outcome))
+            await self._recorder.record(body, "ModelService", reason=Reason.MOVING, message=message)
+        if leaving:
+            self._leaving[key] = leaving
+        else:
+            self._leaving.pop(key, None)
 
     async def _replacements(self, outcome: Outcome, body: Object) -> None:
         """Tell of each replica that is replaced since it answers nothing, once."""
@@ -122,7 +138,7 @@ class Teller:
 
     def forget(self, kept: Iterable[ServiceKey]) -> None:
         """Drop what is remembered of all services but these."""
-        for memory in (self._wanted, self._written, self._told, self._replaced):
+        for memory in (self._wanted, self._written, self._told, self._replaced, self._leaving):
             for key in memory.keys() - set(kept):
                 del memory[key]
 

@@ -56,6 +56,19 @@ def test_replicas_are_counted_by_what_they_do() -> None:
     assert (pool.ready, pool.starting) == (1, 2)
 
 
+@pytest.mark.parametrize(("wanted", "counted"), [(1, 1), (2, 2), (None, 2)])
+def test_who_leaves_and_who_comes_for_it_are_one_replica(wanted: int | None, counted: int) -> None:
+    now = current_revision()
+    cordoned = bodies.node("n1") | {"spec": {"unschedulable": True}}
+    made = revision(now, replicas=2, ready=1)
+    given = {"ModelService": bodies.model_service(), "Service": bodies.service(now)}
+    given["ModelService"]["status"] = {"desiredReplicas": wanted}
+    sets, pods = made[:1], made[1:]
+    (found,) = gathered(store(**given, Node=[cordoned], ReplicaSet=sets, Pod=pods)).services
+    assert [p.leaves for p in found.service.pods] == ["cordoned"]
+    assert load(found).held == counted
+
+
 def test_room_is_what_the_books_leave() -> None:
     ledger, found = Ledger(), facts(scaling={"maxReplicas": 8})
     assert load(found, NOTHING, ledger).pools[0].room == 4

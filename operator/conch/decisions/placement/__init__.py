@@ -6,7 +6,7 @@ for replicas that need many GPUs. Prices decide between pools (fleet.ordered), n
 """
 
 from conch.decisions.placement.choice import choose, explain, room
-from conch.decisions.placement.filters import bar, obstacle, tolerates
+from conch.decisions.placement.filters import bar, obstacle, tolerates, unwelcome
 from conch.decisions.placement.fragmentation import popular
 from conch.decisions.placement.ledger import Ledger
 from conch.decisions.placement.wish import Wish
@@ -21,4 +21,5 @@ __all__ = [
     "popular",
     "room",
     "tolerates",
+    "unwelcome",
 ]

@@ -25,15 +25,22 @@ def _matches(toleration: Mapping[str, Any], taint: Mapping[str, Any]) -> bool:
     )
 
 
+def unwelcome(node: Node, tolerations: tuple[Mapping[str, Any], ...]) -> str | None:
+    """Return by what a node says that it is to be left and takes nobody, in a few words, or None."""
+    if not node.schedulable:
+        return "cordoned"
+    for taint in node.taints:
+        if taint.get("effect") in _EFFECTS and not tolerates(tolerations, taint):
+            return f"with taint {taint.get('key')}:{taint.get('effect')}, which is not tolerated"
+    return None
+
+
 def bar(node: Node, shape: Shape) -> str | None:
     """Return why a node takes no replica of a shape whatever is free, in a few words, or None."""
     if not node.ready:
         return "not ready"
-    if not node.schedulable:
-        return "cordoned"
-    for taint in node.taints:
-        if taint.get("effect") in _EFFECTS and not tolerates(shape.tolerations, taint):
-            return f"with taint {taint.get('key')}:{taint.get('effect')}, which is not tolerated"
+    if why := unwelcome(node, shape.tolerations):
+        return why
     if any(node.labels.get(k) != v for k, v in shape.node_selector.items()):
         return "outside podTemplate.nodeSelector"
     if shape.zones and node.labels.get(ZONE) not in shape.zones:
