@@ -240,8 +240,6 @@ class Scenario:
         for name in list(self.watcher.lost_nodes):
             self._bury(self._on(name))
             self.return_node(name)
-        for pool in self.place.pools:
-            self.cordon(f"node-{pool}", cordoned=False)
         self.wait(lambda: not self._owned("/api/v1", "pods"), "no pods")
 
     def settled(self, replicas: int) -> bool:
