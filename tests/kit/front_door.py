@@ -149,9 +149,11 @@ class FrontDoor:
             )
 
     def ready(self) -> bool:
-        """Tell whether the kubelet would call it ready."""
+        """Tell whether the kubelet would call it ready, and the agent has looked once."""
         with contextlib.suppress(OSError):
-            return fetch(f"http://127.0.0.1:{self.health}/healthz").status == 200
+            if fetch(f"http://127.0.0.1:{self.health}/healthz").status != 200:
+                return False
+            return fetch(f"http://127.0.0.1:{self.agent_port}/report").status == 200
         return False
 
     def report(self, query: str = "") -> Object:

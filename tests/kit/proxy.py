@@ -241,7 +241,8 @@ class FaultProxy:
                     fault.happen()
                     return _reset(request)
                 self._record(call, answer.status)
-                return await self._pass_back(request, call, answer)
+                with _aborted_unless_read(answer):
+                    return await self._pass_back(request, call, answer)
         except (aiohttp.ClientError, ConnectionError):
             return _reset(request)
 
@@ -267,6 +268,21 @@ class FaultProxy:
 
 
 _DROPPED = _HOP_BY_HOP | {"authorization", "content-length"}
+
+
+@contextlib.contextmanager
+def _aborted_unless_read(answer: aiohttp.ClientResponse) -> Iterator[None]:
+    """Abort the connection of an answer that is left midway.
+
+    A TLS connection that is closed waits for the other side, for longer than this loop may live.
+    """
+    try:
+        yield
+    except BaseException:
+        connection = answer.connection
+        if connection is not None and connection.transport is not None:
+            connection.transport.abort()
+        raise
 
 
 def _reset(request: web.Request) -> web.StreamResponse:

@@ -240,6 +240,8 @@ class Scenario:
         for name in list(self.watcher.lost_nodes):
             self._bury(self._on(name))
             self.return_node(name)
+        for pool in self.place.pools:
+            self.cordon(f"node-{pool}", cordoned=False)
         self.wait(lambda: not self._owned("/api/v1", "pods"), "no pods")
 
     def settled(self, replicas: int) -> bool:
@@ -376,9 +378,25 @@ def bereft(scenario: Scenario) -> int:
     return 2
 
 
+def emptied(scenario: Scenario) -> int:
+    """The node of both replicas is cordoned, left and opened again."""
+    scenario.create(2)
+    (left,) = {p["spec"]["nodeName"] for p in scenario.serving()}
+    scenario.cordon(left)
+
+    def moved() -> bool:
+        nodes = [p["spec"]["nodeName"] for p in scenario.serving()]
+        return len(nodes) == 2 and left not in nodes and scenario.settled(2)
+
+    scenario.wait(moved, "2 replicas elsewhere")
+    scenario.cordon(left, cordoned=False)
+    return 2
+
+
 LIVES: dict[str, Life] = {
     "scaling": scaled,
     "update": updated,
     "failed load and repair": repaired,
     "node loss": bereft,
+    "node drain": emptied,
 }

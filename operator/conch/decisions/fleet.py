@@ -182,6 +182,8 @@ class Pod:
     """Another takes over, and this one leaves before all others."""
     leaves: str | None = None
     """Why it is to leave its node, once another answers; None: it may stay."""
+    goes: bool = False
+    """It may leave its node now: enough others answer."""
     body: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property

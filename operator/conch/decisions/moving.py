@@ -43,8 +43,18 @@ def _why(pod: Pod, nodes: Mapping[str, Node], shapes: Mapping[str, Shape]) -> st
 
 def movable(service: Service) -> tuple[Pod, ...]:
     """Return the replicas that answer and are to leave their nodes."""
+    return tuple(p for p in leaving(service) if answers(p))
+
+
+def leaving(service: Service) -> tuple[Pod, ...]:
+    """Return the replicas that are to leave their nodes and answer, or did until they began to."""
     revision = service.revision or service.serving_revision
-    return tuple(p for p in service.pods if p.leaves and answers(p) and p.revision == revision)
+    mine = (p for p in service.pods if p.leaves and p.revision == revision)
+    return tuple(p for p in mine if answers(p) or _drains(p))
+
+
+def _drains(pod: Pod) -> bool:
+    return pod.ready and pod.draining_since is not None and not pod.deleting and not pod.lost
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +62,7 @@ class Moving:
     """What to plan for while replicas leave their nodes."""
 
     replicas: int
-    """With those that are started for others to leave."""
+    """With those that are started for others to leave, without those that may leave now."""
     going: frozenset[str] = frozenset()
     """UIDs of those that may leave now, as enough others answer."""
     stuck: int = 0
@@ -63,9 +73,9 @@ def moving(service: Service, wanted: int, *, room: int, most: float) -> Moving:
     """Return what to plan for where ``wanted`` replicas are to answer.
 
     ``room`` more have a place now, and the service may have ``most``. At no time do fewer answer than
-    before because of it.
+    before because of it: what drains gets its traffic back where those that answer are too few.
     """
-    old = movable(service)
+    old = leaving(service)
     if not old:
         return Moving(wanted)
     revision = old[0].revision
@@ -77,12 +87,12 @@ def moving(service: Service, wanted: int, *, room: int, most: float) -> Moving:
     missing = min(len(old), max(0, wanted - staying))
     surge = int(min(missing, begun + room, max(0.0, most - wanted)))
     spare = max(0, staying + len(old) - wanted)
-    going = sorted(old, key=lambda p: (p.created, p.name))[:spare]
+    going = sorted(old, key=lambda p: (not _drains(p), p.created, p.name))[:spare]
     return Moving(wanted + surge, frozenset(p.uid for p in going), stuck=missing - surge)
 
 
 def sent_off(service: Service, going: Iterable[str]) -> Service:
-    """Return the service with those that may leave now before all others to go."""
+    """Return the service with those that may leave now told so."""
     gone = set(going)
-    pods = tuple(replace(p, replaced=True) if p.uid in gone else p for p in service.pods)
+    pods = tuple(replace(p, goes=True) if p.uid in gone else p for p in service.pods)
     return replace(service, pods=pods) if gone else service

@@ -275,7 +275,8 @@ def _place(run: _Pass, pool: Pool) -> _Held:
     if current and not current.gated:
         demanded += unborn
     # There may be more pods than replicas, while one that left is still known.
-    there = min(replicas, max(replicas, len(live)) - len(homeless) - unborn)
+    going = sum(p.goes for p in live)
+    there = min(replicas, max(replicas, len(live)) - len(homeless) - unborn - going)
     stranded = min(there, sum(p.stranded for p in live))
     return _Held(there - stranded, min(demanded, replicas - there), stranded)
 
@@ -361,7 +362,7 @@ def _worths(run: _Pass, pool: str, count: int) -> list[int]:
 
 
 def _worth(pod: Pod) -> int:
-    if pod.gated or pod.lost or pod.stranded or pod.broken or pod.replaced:
+    if pod.gated or pod.lost or pod.stranded or pod.broken or pod.replaced or pod.goes:
         return 0
     if pod.draining_since is not None:
         return 1

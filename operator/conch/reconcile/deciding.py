@@ -15,7 +15,7 @@ from conch.api.names import ANNOTATION_PAUSED
 from conch.clients.clock import Clock
 from conch.decisions import placement, replicas
 from conch.decisions.fleet import Amounts, ServiceKey
-from conch.decisions.moving import Moving, movable, moving, sent_off
+from conch.decisions.moving import Moving, leaving, moving, sent_off
 from conch.decisions.placement import Ledger
 from conch.decisions.repair import Repair, hopeless, looked_at, marked, mending
 from conch.decisions.scaling import ScalingDecision, ScalingState, ServiceLoad, decide
@@ -317,7 +317,7 @@ def _free(facts: ServiceFacts, ledger: Ledger) -> bool:
 
 def _moving(facts: ServiceFacts, wanted: int, ledger: Ledger, *, most: float = math.inf) -> Moving:
     """Return what to plan for, of at most ``most`` replicas, where some are to leave their nodes."""
-    count = len(movable(facts.service))
+    count = len(leaving(facts.service))
     if not count:
         return Moving(wanted)
     room = sum(placement.room(p, facts.shapes[p.name], ledger, most=count) for p in facts.pools)

@@ -5,13 +5,15 @@ from typing import Any
 import pytest
 
 from conch.decisions.fleet import Pod, Service
-from conch.decisions.moving import Moving, marked, movable, moving, sent_off, to_leave
+from conch.decisions.moving import Moving, leaving, marked, movable, moving, sent_off, to_leave
 from conch.decisions.placement import Ledger
+from conch.decisions.replicas import plan
 from tests.unit.decisions.stories import (
     NOW,
     ONE_GPU,
     drained,
     gated,
+    names,
     node,
     pod,
     pool,
@@ -73,6 +75,7 @@ def test_only_who_answers_has_to_be_replaced_first() -> None:
         pod("p5"),
     )
     assert [p.name for p in movable(there)] == ["p1"]
+    assert [p.name for p in leaving(there)] == ["p1", "p4"], "one that drains may come back"
 
 
 def test_nothing_leaves_nothing_changes() -> None:
@@ -93,6 +96,31 @@ def test_as_many_at_a_time_as_there_is_room_for() -> None:
     assert move(*three, wanted=3, most=4) == Moving(4, stuck=2)
     arrived = move(*three, pod("new"), pod("next", ready=False), wanted=3)
     assert arrived == Moving(5, frozenset({"uid-p0"}))
+
+
+def test_one_that_drains_goes_on_while_enough_others_answer() -> None:
+    drains = drained("p2", ago=1, leaves=CORDONED)
+    assert move(old("p1"), drains, pod("new"), wanted=2) == Moving(3, frozenset({"uid-p2"}))
+    assert move(old("p1"), drains, wanted=2) == Moving(4), "the one that came is gone again"
+    assert move(drains, pod("new"), wanted=1).going == {"uid-p2"}
+
+
+def test_what_may_go_makes_room_for_another_at_once() -> None:
+    """Two leave, one of two others answers: had it to wait for the second, none would ever go."""
+    here, there = pool("a", node("n1", schedulable=False)), pool("b", node("n2"))
+    pods = (old("p1"), old("p2"), pod("new", pool="b", node="n2"))
+    found = moving(service(*pods), 2, room=3, most=9)
+    both = service(replica_set(2), replica_set(1, pool="b"), *pods)
+    step = plan(
+        sent_off(both, found.going),
+        found.replicas,
+        pools=(here, there),
+        shapes={"a": ONE_GPU, "b": ONE_GPU},
+        ledger=Ledger(),
+        now=NOW,
+    )
+    assert {(s.pool, s.target) for s in step.sets} == {("a", 1), ("b", 2)}
+    assert names(step.drains) == ["p1"]
 
 
 def test_without_another_place_it_stays() -> None:
@@ -121,8 +149,7 @@ def test_at_no_time_answer_fewer_than_are_wanted_and_in_the_end_all_have_left(
         elsewhere = sum(not p.leaves for p in pods)
         found = move(*pods, wanted=wanted, room=places - elsewhere)
         first = next((p for p in pods if not p.ready), None)
-        excess = max(0, len(pods) - found.replicas)
-        leave = [p for p in pods if p.uid in found.going][:excess]
+        leave = [p for p in pods if p.uid in found.going]
         pods = [pod(p.name) if p is first else p for p in pods if p not in leave]
         more = min(found.replicas - len(pods), places - elsewhere)
         pods += [pod(f"new{step}-{n}", ready=False) for n in range(more)]
@@ -131,9 +158,9 @@ def test_at_no_time_answer_fewer_than_are_wanted_and_in_the_end_all_have_left(
     assert len(pods) == wanted
 
 
-def test_who_may_go_is_the_first_to_go() -> None:
+def test_who_may_go_is_told_so() -> None:
     there = of(old("p1"), pod("p2"))
-    assert [p.name for p in sent_off(there, ["uid-p1"]).pods if p.replaced] == ["p1"]
+    assert [p.name for p in sent_off(there, ["uid-p1"]).pods if p.goes] == ["p1"]
     assert sent_off(there, []) is there
 
 
