@@ -11,7 +11,7 @@ from conch.api.names import API_VERSION, LABEL_SERVING, SERVING
 from conch.api.pool import GPUPoolSpec
 from conch.clients.clock import iso
 from conch.decisions.fleet import ServiceKey
-from conch.decisions.replicas import Admission, SetPlan
+from conch.decisions.steps import Admission, SetPlan
 from conch.provisioning import resources
 from conch.provisioning.children import children
 from conch.provisioning.metadata import Owner

@@ -10,7 +10,7 @@ from conch.api.names import GATE
 from conch.clients.cluster import Cluster as Connection
 from conch.clients.cluster import ClusterError, connect
 from conch.decisions.fleet import Pod
-from conch.decisions.replicas import Admission
+from conch.decisions.steps import Admission
 from conch.provisioning.children import revision_children, service_children
 from conch.provisioning.metadata import Owner
 from conch.provisioning.replica_set import replica_set

@@ -13,7 +13,8 @@ from conch.decisions import placement, repair, replicas
 from conch.decisions.fleet import Amounts, Node, Pod, Pool, ReplicaSet, Service, ServiceKey, Shape
 from conch.decisions.placement import Ledger
 from conch.decisions.repair import Repair
-from conch.decisions.replicas import DRAIN_SETTLE_S, Plan
+from conch.decisions.replicas import DRAIN_SETTLE_S
+from conch.decisions.steps import Plan
 from tests.property.kube_model import Kubernetes, ModelNode, ModelPod, ModelSet, SetKey
 
 GPU = "nvidia.com/gpu"

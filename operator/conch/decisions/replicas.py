@@ -8,100 +8,21 @@ shrink  drain the chosen pod; with the template gated, delete it by UID; once it
         replacement is there, lower replicas, which takes exactly that one; ungate.
 """
 
-import math
-import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from conch.api.names import LABEL_ZONE
 from conch.decisions import placement, rollout
 from conch.decisions.fleet import Pod, Pool, ReplicaSet, Service, Shape
 from conch.decisions.placement import Ledger, Wish
+from conch.decisions.places import Pass, elsewhere, hold, set_of, targets_of, worth
 from conch.decisions.shares import Grant
+from conch.decisions.steps import Plan, SetPlan
 
 DRAIN_SETTLE_S = 3.0
 """Between the traffic label's removal and the deletion: kube-proxy on every node has dropped the
 pod by then. Requests in flight are covered by the pod's own grace period."""
-
-
-@dataclass(frozen=True)
-class SetPlan:
-    """What a ReplicaSet should say now."""
-
-    revision: str
-    pool: str
-    replicas: int
-    gated: bool
-    target: int
-    """Where it is heading; differs from replicas while it shrinks."""
-
-
-@dataclass(frozen=True)
-class Admission:
-    """Lift the gate of a pod; pin it unless the pool is elastic."""
-
-    pod: Pod
-    node: str | None
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The next step of one service."""
-
-    sets: tuple[SetPlan, ...] = ()
-    retired: tuple[ReplicaSet, ...] = ()
-    """ReplicaSets of revisions that are over, empty by now."""
-    admissions: tuple[Admission, ...] = ()
-    drains: tuple[Pod, ...] = ()
-    restores: tuple[Pod, ...] = ()
-    deletions: tuple[Pod, ...] = ()
-    serving_revision: str | None = None
-    shortage: int = 0
-    """Replicas that are wished for but fit nowhere."""
-    obstacles: tuple[str, ...] = ()
-    """Why, pool by pool, where there is a shortage."""
-    stuck: tuple[str, ...] = ()
-    """Why, pool by pool, a replica that is to leave its node has no other place."""
-    wake_after: float | None = None
-    """Seconds after which the next step is due, when time alone makes it due."""
-
-
-@dataclass
-class _Pass:
-    """One planning pass over one service: what is given, and the steps found so far."""
-
-    service: Service
-    revision: str
-    pools: Sequence[Pool]
-    shapes: Mapping[str, Shape]
-    ledger: Ledger
-    now: float
-    grant: Grant | None = None
-    wish: Wish = field(default_factory=Wish)
-    zones: Mapping[str, str] = field(default_factory=dict)
-    """Of nodes, where that matters."""
-    admissions: list[Admission] = field(default_factory=list)
-    drains: list[Pod] = field(default_factory=list)
-    restores: list[Pod] = field(default_factory=list)
-    deletions: dict[str, Pod] = field(default_factory=dict)
-    victims: set[str] = field(default_factory=set)
-    mispinned: set[str] = field(default_factory=set)
-    sets: list[SetPlan] = field(default_factory=list)
-    waits: list[float] = field(default_factory=list)
-
-    def most(self, pool: str) -> float:
-        """Return how many replicas the service may have in a pool."""
-        return math.inf if self.grant is None else self.grant.replicas.get(pool, 0)
-
-    def book(self, pool: Pool) -> str | None:
-        """Book the best node of a pool for one more replica, and return it; None where none fits."""
-        shape = self.shapes[pool.name]
-        node = placement.choose(pool, shape, self.ledger, wish=self.wish)
-        if node is not None:
-            self.ledger.book(node, shape.need, pool.spec.resource_name)
-            self.wish = self.wish.joined(node, self.zones.get(node))
-        return node
 
 
 def plan(
@@ -127,10 +48,10 @@ def plan(
         return Plan()
     zones = _zones(pools) if service.spec.scaling.standby else {}
     wish = _beside(wish or Wish(), service, zones)
-    run = _Pass(_in_order(service), revision, pools, shapes, ledger, now, grant, wish, zones)
-    held = _placed(run)
-    targets, shortage = _targets(run, wanted, held)
-    targets |= _elsewhere(run, wanted, targets)
+    run = Pass(_in_order(service), revision, pools, shapes, ledger, now, grant, wish, zones)
+    held = hold(run)
+    targets, shortage = targets_of(run, wanted, held)
+    targets |= elsewhere(run, wanted, targets)
     granted = sum(targets[p.name] for p in pools)
     # What is granted and not free yet comes free by itself: nothing has to be given up for it.
     short = shortage > 0 and (grant is None or grant.total < wanted)
@@ -195,26 +116,7 @@ def all_placed(service: Service) -> bool:
     return placed and sum(s.replicas for s in service.sets) <= len(pods)
 
 
-def _elsewhere(run: _Pass, wanted: int, targets: Mapping[str, int]) -> dict[str, int]:
-    """Return the targets of pools that the service may no longer use.
-
-    What answers there goes on until as much answers where it should.
-    """
-    mine = [s for s in run.service.sets if s.revision == run.revision]
-    outside = sorted({s.pool for s in mine} - targets.keys())
-    left = max(0, wanted - sum(_answering(run, pool) for pool in targets))
-    found = {}
-    for pool in outside:
-        found[pool] = min(left, _answering(run, pool))
-        left -= found[pool]
-    return found
-
-
-def _answering(run: _Pass, pool: str) -> int:
-    return sum(rollout.answers(p) for p in run.service.live_pods(run.revision, pool))
-
-
-def _finished(run: _Pass, serving: str, shortage: int, obstacles: tuple[str, ...]) -> Plan:
+def _finished(run: Pass, serving: str, shortage: int, obstacles: tuple[str, ...]) -> Plan:
     service = run.service
     retired = tuple(
         s
@@ -238,146 +140,9 @@ def _finished(run: _Pass, serving: str, shortage: int, obstacles: tuple[str, ...
     )
 
 
-@dataclass(frozen=True)
-class _Held:
-    """Replicas of a ReplicaSet: those that run or have a node, and those that wait for one."""
-
-    placed: int
-    stuck: int
-    """Already demanded of the scheduler; gated ones without a node are not, and don't count."""
-    stranded: int
-    """On nodes that went silent: made again elsewhere without waiting for their eviction."""
-
-
-def _placed(run: _Pass) -> dict[str, _Held]:
-    """Place what waits; return, by pool, what has a place and what doesn't."""
-    return {pool.name: _place(run, pool) for pool in run.pools}
-
-
-def _place(run: _Pass, pool: Pool) -> _Held:
-    live = run.service.live_pods(run.revision, pool.name)
-    current = _set_of(run, run.revision, pool.name)
-    replicas = current.replicas if current else 0
-    waiting = [p for p in live if p.gated or p.lost or p.node is None]
-    # Those that are admitted already come first to what the service may have here.
-    waiting.sort(key=lambda p: p.gated)
-    left = run.most(pool.name) - (len(live) - len(waiting))
-    homeless = []
-    for pod in waiting:
-        if (pod.gated and left <= 0) or not _find_node(run, pod, pool):
-            homeless.append(pod)
-        else:
-            left -= 1
-    unborn = 0
-    for n in range(max(0, replicas - len(live))):
-        unborn += n >= left or not _book(run, pool)
-    demanded = sum(not p.gated for p in homeless)
-    if current and not current.gated:
-        demanded += unborn
-    # There may be more pods than replicas, while one that left is still known.
-    going = sum(p.goes for p in live)
-    there = min(replicas, max(replicas, len(live)) - len(homeless) - unborn - going)
-    stranded = min(there, sum(p.stranded for p in live))
-    return _Held(there - stranded, min(demanded, replicas - there), stranded)
-
-
-def _find_node(run: _Pass, pod: Pod, pool: Pool) -> bool:
-    """Find room for a pod that waits; admit it when it is gated. Tell whether there is any."""
-    if pool.spec.elastic:
-        if pod.gated:
-            run.admissions.append(Admission(pod, None))
-        return True
-    if pod.pinned and not pod.gated and not pod.lost:
-        holds = _pin_holds(run, pod.pinned, pool)
-        if not holds:
-            run.mispinned.add(pod.uid)
-        return holds
-    node = run.book(pool)
-    if node is None:
-        return False
-    if pod.gated:
-        run.admissions.append(Admission(pod, node))
-    return True
-
-
-def _pin_holds(run: _Pass, name: str, pool: Pool) -> bool:
-    """Tell whether a pinned node still takes its pod, whose booking the ledger holds already."""
-    node = next((n for n in pool.nodes if n.name == name), None)
-    if node is None:
-        return False
-    shape = run.shapes[pool.name]
-    free = run.ledger.free(node, pool) + shape.need
-    return placement.obstacle(node, shape, free) is None
-
-
-def _book(run: _Pass, pool: Pool) -> bool:
-    """Book one more replica in a pool; tell whether it fits."""
-    return pool.spec.elastic or run.book(pool) is not None
-
-
-def _targets(run: _Pass, wanted: int, held: Mapping[str, _Held]) -> tuple[dict[str, int], int]:
-    """Return the target of each pool and how many replicas fit nowhere.
-
-    What is held stays where it is; growth goes to the preferred pool with room. A replica that is
-    stuck stays only where no pool has room for it: it is never demanded anew.
-    """
-    targets = {name: min(h.placed, _whole(run.most(name))) for name, h in held.items()}
-    missing = wanted - sum(targets.values())
-    for pool in run.pools:
-        while missing > 0 and targets[pool.name] < run.most(pool.name) and _book(run, pool):
-            targets[pool.name] += 1
-            missing -= 1
-    shortage = max(0, missing)
-    for pool in run.pools:
-        stay = min(held[pool.name].stuck, max(0, missing))
-        targets[pool.name] += stay
-        missing -= stay
-    for name in _cut(run, targets)[: max(0, -missing)]:
-        targets[name] -= 1
-    return targets, shortage
-
-
-def _whole(most: float) -> int:
-    return sys.maxsize if most == math.inf else int(most)
-
-
-def _cut(run: _Pass, targets: Mapping[str, int]) -> list[str]:
-    """Return the pools that replicas leave, the first to go first.
-
-    What serves goes last, wherever it is; among equals the least preferred pool is left first.
-    """
-    ranked = [
-        (worth, -place, pool.name)
-        for place, pool in enumerate(run.pools)
-        for worth in _worths(run, pool.name, targets[pool.name])
-    ]
-    return [name for _, _, name in sorted(ranked)]
-
-
-def _worths(run: _Pass, pool: str, count: int) -> list[int]:
-    """Return what each of a pool's ``count`` replicas is worth: 0 is not there, 3 serves."""
-    live = run.service.live_pods(run.revision, pool)
-    known = sorted(map(_worth, live), reverse=True)[:count]
-    return known + [0] * (count - len(known))
-
-
-def _worth(pod: Pod) -> int:
-    if pod.gated or pod.lost or pod.stranded or pod.broken or pod.replaced or pod.goes:
-        return 0
-    if pod.draining_since is not None:
-        return 1
-    return 3 if pod.ready else 2
-
-
-def _set_of(run: _Pass, revision: str, pool: str) -> ReplicaSet | None:
-    """Return the ReplicaSet of a revision in a pool; the first by name where someone copied it."""
-    found = (s for s in run.service.sets if (s.revision, s.pool) == (revision, pool))
-    return next(found, None)
-
-
-def _step(run: _Pass, revision: str, pool: str, target: int) -> None:
+def _step(run: Pass, revision: str, pool: str, target: int) -> None:
     """Add the next step of one ReplicaSet."""
-    current = _set_of(run, revision, pool)
+    current = set_of(run, revision, pool)
     live = run.service.live_pods(revision, pool)
     if current is None:
         if target > 0:
@@ -422,7 +187,7 @@ def _settled(current: ReplicaSet, live: Sequence[Pod]) -> bool:
     )
 
 
-def _victims(run: _Pass, live: Sequence[Pod], count: int) -> tuple[Pod, ...]:
+def _victims(run: Pass, live: Sequence[Pod], count: int) -> tuple[Pod, ...]:
     """Return the pods to give up.
 
     Gated ones first, those without a place before the others, then those whose place others get,
@@ -434,12 +199,12 @@ def _victims(run: _Pass, live: Sequence[Pod], count: int) -> tuple[Pod, ...]:
     def rank(pod: Pod) -> tuple[bool, bool, bool, bool, int, float, str]:
         stays = pod.uid not in given_up
         waits, place = pod.node is None, pod.uid in admitted
-        return (not pod.gated, place, stays, not waits, _worth(pod), -pod.created, pod.name)
+        return (not pod.gated, place, stays, not waits, worth(pod), -pod.created, pod.name)
 
     return tuple(sorted(live, key=rank)[: max(0, count)])
 
 
-def _let_go(run: _Pass, current: ReplicaSet, live: Sequence[Pod], victims: Sequence[Pod]) -> None:
+def _let_go(run: Pass, current: ReplicaSet, live: Sequence[Pod], victims: Sequence[Pod]) -> None:
     """Drain the victims that serve, and delete those that are drained or never served.
 
     Nothing is deleted while a replica is missing: the one that replaces it may be the one to go.
@@ -458,7 +223,7 @@ def _let_go(run: _Pass, current: ReplicaSet, live: Sequence[Pod], victims: Seque
             run.deletions[pod.uid] = pod
 
 
-def _seconds_to_go(run: _Pass, pod: Pod) -> float:
+def _seconds_to_go(run: Pass, pod: Pod) -> float:
     """Return after which time (s) a pod without traffic may go, should nothing be heard meanwhile.
 
     The front door tells when the last request is answered. One that never ends, or of which nobody
@@ -469,12 +234,12 @@ def _seconds_to_go(run: _Pass, pod: Pod) -> float:
     return max(DRAIN_SETTLE_S, timeout) - (run.now - since)
 
 
-def _restore(run: _Pass, live: Sequence[Pod], victims: Sequence[Pod]) -> None:
+def _restore(run: Pass, live: Sequence[Pod], victims: Sequence[Pod]) -> None:
     """Give traffic back to pods that Conch drained and that may stay after all."""
     run.restores.extend(p for p in live if p.draining_since is not None and p not in victims)
 
 
-def _retract(run: _Pass, current: ReplicaSet, live: Sequence[Pod]) -> bool:
+def _retract(run: Pass, current: ReplicaSet, live: Sequence[Pod]) -> bool:
     """Delete misplaced pods once their replacements are sure to be gated; tell if there are any."""
     misplaced = [p for p in live if _misplaced(run, p)]
     if current.gated and current.observed:
@@ -482,7 +247,7 @@ def _retract(run: _Pass, current: ReplicaSet, live: Sequence[Pod]) -> bool:
     return bool(misplaced)
 
 
-def _misplaced(run: _Pass, pod: Pod) -> bool:
+def _misplaced(run: Pass, pod: Pod) -> bool:
     """Tell whether a pod's node is gone, or it was pinned to a node that does not take it.
 
     Where the books say so too it goes at once; where only the scheduler says so, after the pending

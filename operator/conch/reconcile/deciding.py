@@ -23,6 +23,7 @@ from conch.decisions.scaling.account import Decided
 from conch.decisions.scaling.fleet import rates
 from conch.decisions.scaling.load_time import DEFAULT_S
 from conch.decisions.shares import Grant
+from conch.decisions.steps import Plan
 from conch.reconcile.carrier import Carrier
 from conch.reconcile.fair import Sharing
 from conch.reconcile.front_door import Heard, Reports
@@ -209,7 +210,7 @@ class Decider:
     def _still(self, facts: ServiceFacts, fleet: FleetFacts) -> Outcome:
         """Return the outcome of a service for which nothing can or may be done."""
         missing = unknown_pools(facts, fleet) if not facts.pools else None
-        plan = replicas.Plan(serving_revision=facts.service.serving_revision)
+        plan = Plan(serving_revision=facts.service.serving_revision)
         trouble = self._carrier.trouble(facts)
         return Outcome(facts, plan, None, missing, error=trouble, paused=_paused(facts.body))
 
@@ -280,7 +281,7 @@ class Decider:
 
     def _next(
         self, facts: ServiceFacts, load: ServiceLoad, wanted: int, tick: _Tick, grant: Grant
-    ) -> replicas.Plan:
+    ) -> Plan:
         """Return the next step towards so many replicas that answer."""
         service = facts.service
         whole = mending(
@@ -329,7 +330,7 @@ def _explained(facts: ServiceFacts, ledger: Ledger) -> tuple[str, ...]:
 
 
 def _defect(facts: ServiceFacts, error: Exception) -> Outcome:
-    still = replicas.Plan(serving_revision=facts.service.serving_revision)
+    still = Plan(serving_revision=facts.service.serving_revision)
     return Outcome(facts, still, None, None, error=f"a defect of Conch: {error!r}")
 
 

@@ -8,7 +8,7 @@ from conch.api.names import LABEL_REVISION, LABEL_SERVICE
 from conch.api.service import Disruption
 from conch.clients.resources import CLAIM_TEMPLATE, NETWORK_POLICY
 from conch.decisions.fleet import ReplicaSet, ServiceKey
-from conch.decisions.replicas import Plan, SetPlan
+from conch.decisions.steps import Plan, SetPlan
 from conch.provisioning import resources
 from conch.provisioning.children import revision_children, service_children
 from conch.provisioning.device_claim import claim_template

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from conch.decisions import replicas
 from conch.decisions.fleet import ServiceKey
 from conch.decisions.moving import movable
-from conch.decisions.replicas import Plan
 from conch.decisions.shares import Grant
+from conch.decisions.steps import Plan
 from conch.reconcile.gather import ServiceFacts
 from conch.reconcile.status import Outcome
 

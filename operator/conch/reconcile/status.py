@@ -11,9 +11,9 @@ from conch.api.service import ModelServiceStatus, PoolReplicas
 from conch.decisions.fleet import Pod, Pool
 from conch.decisions.moving import movable
 from conch.decisions.repair import TRIES
-from conch.decisions.replicas import Plan
 from conch.decisions.scaling import ScalingDecision
 from conch.decisions.shares import Grant
+from conch.decisions.steps import Plan
 from conch.provisioning.metadata import bounded
 from conch.provisioning.service import grpc, url
 from conch.reconcile.gather import ServiceFacts

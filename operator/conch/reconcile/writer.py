@@ -25,7 +25,7 @@ from conch.clients.cluster import (
     Precondition,
 )
 from conch.decisions.fleet import Pod
-from conch.decisions.replicas import Admission
+from conch.decisions.steps import Admission
 from conch.provisioning.pin import admission_patch
 from conch.reconcile.diff import covers, digest, stamped
 from conch.reconcile.status import status_object

@@ -6,7 +6,8 @@ from conch.api.pool import GPUPoolSpec
 from conch.api.service import ModelServiceSpec
 from conch.decisions.fleet import Amounts, Node, Pod, Pool, ReplicaSet, Service, ServiceKey, Shape
 from conch.decisions.placement import Ledger
-from conch.decisions.replicas import Plan, book_admitted, plan
+from conch.decisions.replicas import book_admitted, plan
+from conch.decisions.steps import Plan
 
 GPU = "nvidia.com/gpu"
 NOW = 10_000.0

@@ -5,7 +5,7 @@ import pytest
 from conch.api.service import ModelServiceSpec
 from conch.decisions.fleet import Amounts, Shape
 from conch.decisions.placement import Ledger
-from conch.decisions.replicas import SetPlan
+from conch.decisions.steps import SetPlan
 from tests.unit.decisions.stories import (
     NOW,
     drained,

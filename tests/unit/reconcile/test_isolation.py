@@ -6,7 +6,7 @@ from typing import Any
 
 from conch.clients.clock import SystemClock
 from conch.clients.cluster import ClusterError
-from conch.decisions.replicas import Plan
+from conch.decisions.steps import Plan
 from conch.handlers.process import _first_list, _kinds, _past
 from conch.provisioning.network_policy import Isolation
 from conch.reconcile.execute import Executor

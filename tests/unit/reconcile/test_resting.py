@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from conch.decisions.replicas import Plan
+from conch.decisions.steps import Plan
 from conch.reconcile.resting import Resting
 from tests.unit.reconcile import bodies
 from tests.unit.reconcile.test_status import facts, outcome

@@ -6,8 +6,8 @@ import pytest
 
 from conch.api.conditions import Reason
 from conch.decisions.fleet import Pool
-from conch.decisions.replicas import Plan, SetPlan
 from conch.decisions.scaling import ScalingDecision, ScalingState
+from conch.decisions.steps import Plan, SetPlan
 from conch.reconcile.gather import ServiceFacts
 from conch.reconcile.resolve import Fault
 from conch.reconcile.settings import FrontDoor

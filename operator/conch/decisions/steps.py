@@ -1,0 +1,47 @@
+"""What a plan says: the next step of one service's ReplicaSets and pods."""
+
+from dataclasses import dataclass
+
+from conch.decisions.fleet import Pod, ReplicaSet
+
+
+@dataclass(frozen=True)
+class SetPlan:
+    """What a ReplicaSet should say now."""
+
+    revision: str
+    pool: str
+    replicas: int
+    gated: bool
+    target: int
+    """Where it is heading; differs from replicas while it shrinks."""
+
+
+@dataclass(frozen=True)
+class Admission:
+    """Lift the gate of a pod; pin it unless the pool is elastic."""
+
+    pod: Pod
+    node: str | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The next step of one service."""
+
+    sets: tuple[SetPlan, ...] = ()
+    retired: tuple[ReplicaSet, ...] = ()
+    """ReplicaSets of revisions that are over, empty by now."""
+    admissions: tuple[Admission, ...] = ()
+    drains: tuple[Pod, ...] = ()
+    restores: tuple[Pod, ...] = ()
+    deletions: tuple[Pod, ...] = ()
+    serving_revision: str | None = None
+    shortage: int = 0
+    """Replicas that are wished for but fit nowhere."""
+    obstacles: tuple[str, ...] = ()
+    """Why, pool by pool, where there is a shortage."""
+    stuck: tuple[str, ...] = ()
+    """Why, pool by pool, a replica that is to leave its node has no other place."""
+    wake_after: float | None = None
+    """Seconds after which the next step is due, when time alone makes it due."""
