@@ -46,6 +46,13 @@ class Ledger:
         """How many replicas fit, and how many were asked for at most."""
         self._moved: list[str] = []
 
+    def copy(self) -> "Ledger":
+        """Return a ledger with the same bookings, for trying things out; neither sees the other's."""
+        other = Ledger(self._workload, by_pool=self._by_pool)
+        other._measures = self._measures  # made from what both have in common
+        other._booked = {node: dict(booked) for node, booked in self._booked.items()}
+        return other
+
     def free(self, node: Node, pool: Pool) -> Amounts:
         """Return what is left of a node after the bookings of this pass."""
         known = self._left.setdefault(pool.spec.resource_name, {})
@@ -76,6 +83,10 @@ class Ledger:
     def release(self, node: str, need: Amounts, resource: str | None = None) -> None:
         """Give ``need`` back to a node: what leaves it is free for others."""
         self.book(node, Amounts() - need, resource)
+
+    def measure(self, pool: Pool) -> Fragmentation | None:
+        """Return how fragmentation is measured in a pool; None where nothing is popular there."""
+        return self._measure(pool)
 
     @property
     def changes(self) -> int:
