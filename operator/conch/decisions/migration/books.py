@@ -81,6 +81,10 @@ class Books:
         self._homes[service][node] += change
         self._there[node] += change
 
+    def hush(self, node: str) -> None:
+        """Keep a node for the replica that it has: others disturb it."""
+        self._quiet.add(node)
+
     def reserve(self, pool: Pool, node: Node, need: Amounts) -> None:
         """Keep room for a replica that waits: of what comes free, and of what is free already."""
         resource = pool.spec.resource_name

@@ -81,6 +81,13 @@ def _gained(run: Run, pool: Pool, node: Node, steps: list[Step]) -> float:
     return max(0.0, before - after)
 
 
+def _in_use(run: Run, node: str) -> bool:
+    """Tell whether a node has replicas, and not only such as come or leave."""
+    there = run.fleet.by_node.get(node, ())
+    stay = any(r.uid not in run.fleet.moving for r in there)
+    return stay and run.books.occupied(node) > 0
+
+
 def closer(run: Run, one: Replica, pool: Pool) -> Step | None:
     """Book a place on a node in use where the service is no more crowded than it is now."""
     here, service = run.fleet.nodes[one.node], run.fleet.services[one.service]
@@ -90,7 +97,7 @@ def closer(run: Run, one: Replica, pool: Pool) -> Step | None:
     def allowed(node: Node) -> bool:
         zone, mine = node.labels.get(ZONE), here.labels.get(ZONE)
         same = not apart or zone == mine or zones[str(zone)] < zones[str(mine)]
-        return run.books.occupied(node.name) > 0 and near[node.name] < near[one.node] and same
+        return _in_use(run, node.name) and near[node.name] < near[one.node] and same
 
     option = service.by_pool.get(pool.name) or Option(pool.name, one.shape)
     return run.place(one, option, allowed)

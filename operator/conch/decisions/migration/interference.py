@@ -37,7 +37,8 @@ def _try(run: Run, one: Replica) -> None:
     busy = ", ".join(f"{r.pod} ({r.busy:.0%} busy)" for r in neighbours(run.fleet, one))
     promise = f"it is at {one.late:.2f} of its objective beside {busy}; others of it meet theirs"
     worth = run.scales.worth(total([step]), run.scales.units(one), one.pool)
-    run.judge(Proposal(reason, (step,), worth, promise))
+    if run.judge(Proposal(reason, (step,), worth, promise)) is None:
+        run.books.hush(str(step.node))
 
 
 def neighbours(fleet: MovableFleet, one: Replica) -> list[Replica]:

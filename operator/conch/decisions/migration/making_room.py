@@ -70,7 +70,8 @@ def _kind(waiting: Waiting) -> object:
 def _turn(kinds: Sequence[object], now: float) -> set[object]:
     if len(kinds) <= MOST_KINDS:
         return set(kinds)
-    start = int(now // TURN_S) * MOST_KINDS % len(kinds)
+    # A prime, so that none is left out for ever, however often this is asked.
+    start = int(now // TURN_S) * 7919 % len(kinds)
     return set([*kinds[start:], *kinds[:start]][:MOST_KINDS])
 
 
@@ -119,18 +120,14 @@ def _chances(run: Run, waiting: Waiting) -> list[_Chance]:
 
 def _chance(run: Run, option: Option, place: int, node: Node) -> _Chance | None:
     pool, shape = run.fleet.pool_of[option.pool], option.shape
-    # Those that have left already are gone from the books: their share of the cost is spent.
+    there = run.movable(node.name)
+    if not there:
+        return None
     free = run.books.after.free(node, pool)
-    near = [r for r in run.fleet.by_node.get(node.name, ()) if r.pool in run.fleet.pool_of]
-    if not near or not _frees(run, pool, near, free).covers(shape.need):
-        return None
-    if bar(node, shape) is not None:
-        return None
-    there = tuple(r for r in near if run.never(r) is None)
-    if not _frees(run, pool, there, free).covers(shape.need):
-        return None
     moved = pool.gpus_of(max(0, shape.need.gpus - max(0, free.gpus)))
-    if moved > MOVED_PER_GAINED * units(pool, shape) + _SMALL:
+    if moved > MOVED_PER_GAINED * units(pool, shape) + _SMALL or bar(node, shape) is not None:
+        return None
+    if not _frees(run, pool, there, free).covers(shape.need):
         return None
     return _Chance(moved, place, node, pool, option, free, there)
 

@@ -7,7 +7,7 @@ from conch.decisions.fleet import Amounts
 from conch.decisions.migration import accelerator, balance, interference
 from conch.decisions.migration.plan import Move, MoveReason
 from conch.decisions.migration.run import Run
-from conch.decisions.migration.view import MovableFleet, Replica
+from conch.decisions.migration.view import MovableFleet, Replica, Waiting
 from conch.decisions.placement import bar
 
 
@@ -75,7 +75,12 @@ def _still_empties(run: Run, move: Move) -> str | None:
 
 def _still_waits(run: Run, move: Move) -> str | None:
     """Return why what waited needs the room no more, or would not get it, or None."""
-    waiting = next((w for w in run.fleet.waiting if w.service == move.waiting), None)
+    waiting = None
+    for one in run.fleet.waiting:
+        if one.service == move.waiting:
+            waiting = one
+            break
+        _first(run, one)
     if waiting is None:
         return f"{move.waiting} waits no more"
     fits = False
@@ -90,6 +95,18 @@ def _still_waits(run: Run, move: Move) -> str | None:
             free = run.books.after.free(node, pool) + _leaving(run, move, pool.spec.resource_name)
             fits = fits or free.covers(option.shape.need)
     return None if fits else f"{move.waiting} would not fit on {move.source_node} any more"
+
+
+def _first(run: Run, waiting: Waiting) -> None:
+    """Give what is free to those that come first."""
+    for option in waiting.options:
+        pool, count = run.fleet.pool_of.get(option.pool), waiting.count
+        while pool is not None and count:
+            node = next(run.books.now.fitting(pool, option.shape), None)
+            if node is None:
+                break
+            run.books.reserve(pool, node[0], option.shape.need)
+            count -= 1
 
 
 def _leaving(run: Run, move: Move, resource: str) -> Amounts:

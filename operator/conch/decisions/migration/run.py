@@ -32,6 +32,7 @@ class Run:
         self.contested: set[str] = set()
         """Pools that others wait for."""
         self._taken: set[str] = set()
+        self._movable: dict[str, tuple[Replica, ...]] = {}
         self._moves: list[Move] = []
         self._later: list[Move] = []
         self._refused: list[Refusal] = []
@@ -52,6 +53,14 @@ class Run:
         if replica.uid in self._taken:
             return Because.HELD, "it is part of another proposal"
         return self.limits.never(replica)
+
+    def movable(self, node: str) -> tuple[Replica, ...]:
+        """Return the replicas of a node that can be part of a proposal."""
+        found = self._movable.get(node)
+        if found is None:
+            there = self.fleet.by_node.get(node, ())
+            found = self._movable[node] = tuple(r for r in there if self.never(r) is None)
+        return found
 
     def place(self, replica: Replica, option: Option, allowed: Allowed) -> Step | None:
         """Book the best other node of a pool for a replica; None where there is none."""
@@ -82,6 +91,7 @@ class Run:
         uids = tuple(s.replica.uid for s in proposal.steps)
         for step in proposal.steps:
             self._taken.add(step.replica.uid)
+            self._movable.pop(step.replica.node, None)
             move = _move(step, proposal, uids, self.fleet.pool_of[step.replica.pool])
             wait = self.limits.not_now(step.replica)
             if wait is None:
