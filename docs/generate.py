@@ -16,6 +16,7 @@ PAGES = {
     "Model": "model.md",
     "GPUPool": "gpupool.md",
     "Tenant": "tenant.md",
+    "ModelMigration": "modelmigration.md",
 }
 RULES = Path(__file__).parents[1] / "charts" / "conch" / "rules"
 NOTE = "<!-- Generated from the code by `make docs`; do not edit. -->"

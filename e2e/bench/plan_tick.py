@@ -7,6 +7,7 @@ from typing import Any
 
 from conch.api.signals import Key, Signals
 from conch.clients.clock import Clock
+from conch.clients.triton_fake import FakeReplicas
 from conch.decisions.fleet import ServiceKey
 from conch.decisions.shares import Shares
 from conch.reconcile import garbage
@@ -14,6 +15,7 @@ from conch.reconcile.carrier import Carrier
 from conch.reconcile.deciding import Decider
 from conch.reconcile.fair import Sharing
 from conch.reconcile.gather import FleetFacts, Gatherer, ServiceFacts
+from conch.reconcile.moves import Moves
 from conch.reconcile.profiles import Profiles
 from conch.reconcile.recall import Recall
 from conch.reconcile.resting import Resting
@@ -21,6 +23,7 @@ from conch.reconcile.scaling import Measurement
 from conch.reconcile.settings import Settings
 from conch.reconcile.status import Outcome
 from conch.reconcile.store import Store
+from conch.reconcile.warming import Warmer
 from e2e.bench.plan_fleet import IMAGES
 
 PARTS = ("gather", "scale", "share", "place")
@@ -115,6 +118,7 @@ class Operator:
             recall=Recall(clock),
             resting=self._resting,
             sharing=self._sharing,
+            moves=Moves(Warmer(FakeReplicas(), lambda: None)),
         )
 
     def measured(self, signals: Mapping[Key, Signals]) -> None:

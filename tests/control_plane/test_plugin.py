@@ -113,6 +113,50 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
             yield Fleet(cluster, operator)
 
 
+def on_nodes(fleet: Fleet, namespace: str) -> list[str]:
+    """The nodes of a namespace's pods."""
+    pods = fleet.client.items(f"/api/v1/namespaces/{namespace}/pods")
+    return sorted(p["spec"].get("nodeName", "") for p in pods)
+
+
+def test_a_replica_is_moved_where_it_is_wanted(fleet: Fleet, namespace: str) -> None:
+    fleet.serve(namespace, "digits", 2)
+    said = fleet.ok("migrate", "digits", "-n", namespace, "--to", "node-t4", "--because", "a try")
+    lines = said.splitlines()
+    assert lines[0].startswith("modelmigration.conch.dev/digits-")
+    assert lines[-1].startswith("Done: ")
+    assert on_nodes(fleet, namespace) == ["node-a100", "node-t4"]
+    (move,) = fleet.client.items(f"{CONCH}/namespaces/{namespace}/modelmigrations")
+    assert move["spec"]["because"] == "a try"
+    assert move["metadata"]["ownerReferences"][0]["name"] == "digits"
+
+
+def test_a_move_that_can_not_be_is_an_error(fleet: Fleet, namespace: str) -> None:
+    fleet.serve(namespace, "digits", 1)
+    nowhere = fleet.conch("migrate", "digits", "-n", namespace, "--to", "nowhere")
+    assert nowhere.returncode == 1
+    assert "no GPUPool and no node 'nowhere'; pools: a100, t4" in nowhere.stderr
+    there = fleet.conch("migrate", "digits", "-n", namespace, "--to", "node-a100")
+    assert there.returncode == 1
+    assert "is on node-a100 already" in there.stderr
+    late = fleet.conch("migrate", "digits", "-n", namespace, "--timeout", "soon")
+    assert "--timeout: 'soon' is not a duration" in late.stderr
+
+
+def test_a_node_is_left_before_it_is_drained(fleet: Fleet, namespace: str) -> None:
+    fleet.serve(namespace, "digits", 2)
+    try:
+        said = fleet.ok("drain", "node-a100")
+        assert said.splitlines()[0] == "node/node-a100 cordoned"
+        assert said.count("has moved") == 2
+        assert "for all else: kubectl drain node-a100" in said
+        wait_for(lambda: on_nodes(fleet, namespace) == ["node-t4"] * 2, "both moved")
+        assert "already cordoned" in fleet.ok("drain", "node-a100")
+        assert "not found" in fleet.conch("drain", "node-x").stderr
+    finally:
+        fleet.client.merge("/api/v1/nodes/node-a100", {"spec": {"unschedulable": None}})
+
+
 @pytest.fixture
 def namespace(fleet: Fleet) -> Iterator[str]:
     """An empty namespace; its services are gone afterwards, so that the GPUs are free again."""

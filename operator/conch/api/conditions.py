@@ -62,6 +62,8 @@ class Reason(StrEnum):
     # Reconciling, Stalled
     PROGRESSING = "Progressing"
     MOVING = "Moving"
+    MOVED = "Moved"
+    ROLLED_BACK = "RolledBack"
     SETTLED = "Settled"
     REPLICA_NOT_ANSWERING = "ReplicaNotAnswering"
     INVALID_SPEC = "InvalidSpec"

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from conch.api.base import KubeModel, rule
+from conch.api.migration import ModelMigrationSpec, ModelMigrationStatus
 from conch.api.model import ModelSpec, ModelStatus
 from conch.api.names import GROUP, VERSION
 from conch.api.pool import GPUPoolSpec, GPUPoolStatus
@@ -169,6 +170,25 @@ KINDS: tuple[Kind, ...] = (
             _READY,
             Column("Namespaces", ".spec.namespaces", priority=1),
             Column("Message", _condition("Ready", "message"), priority=1),
+            _AGE,
+        ),
+    ),
+    Kind(
+        kind="ModelMigration",
+        plural="modelmigrations",
+        short=("mmig",),
+        namespaced=True,
+        spec=ModelMigrationSpec,
+        status=ModelMigrationStatus,
+        description="One move of one replica: another answers first, then the old one is drained.",
+        columns=(
+            Column("Service", ".spec.service"),
+            Column("Phase", ".status.phase"),
+            Column("From", ".status.from.node"),
+            Column("To", ".status.to.node"),
+            Column("Reason", ".spec.reason"),
+            Column("Because", ".spec.because", priority=1),
+            Column("Message", ".status.message", priority=1),
             _AGE,
         ),
     ),

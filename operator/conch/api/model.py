@@ -178,6 +178,14 @@ class ModelSpec(KubeModel):
     """used for Triton's configuration where the files bring none"""
     outputs: Annotated[list[Tensor], Field(max_length=64)] = []
     """used for Triton's configuration where the files bring none"""
+    warmup: Annotated[
+        dict[str, Annotated[str, Field(max_length=65536)]],
+        Field(
+            max_length=64,
+            description='by input: JSON of one item, such as "[0.1, 0.2]", with which a replica is '
+            "asked before it takes another's place; zeros where an input is not named",
+        ),
+    ] = {}
     variants: Annotated[list[Variant], Field(min_length=1, max_length=32)]
     """of those that suit, the one with the fewest GPUs is chosen, then the first"""
 

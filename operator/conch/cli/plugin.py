@@ -15,6 +15,7 @@ from conch.cli.plugin_ask import ask_command
 from conch.cli.plugin_detach import ANNOTATION_DETACHED, Change, Detaching, annotate
 from conch.cli.plugin_explain import Explanation, explain, is_paused
 from conch.cli.plugin_key_commands import key_app
+from conch.cli.plugin_moves import drain_command, migrate_command
 from conch.cli.plugin_read import events_of, read
 from conch.cli.plugin_scaling import account_of
 from conch.cli.plugin_simulate import simulate_command
@@ -46,6 +47,8 @@ app = typer.Typer(
 app.command("digest")(digest_command)
 app.command("simulate")(simulate_command)
 app.command("ask")(ask_command)
+app.command("migrate")(migrate_command)
+app.command("drain")(drain_command)
 app.add_typer(key_app, name="key")
 app.add_typer(top_app, name="top")
 

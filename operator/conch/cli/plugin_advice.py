@@ -193,6 +193,15 @@ ADVICE: Mapping[Reason, Advice] = {
         "Nothing, while another place is found. Else make room in the pools that the message names, or take the "
         "cordon back: kubectl uncordon NODE.",
     ),
+    R.MOVED: Advice(
+        (C.READY, C.RECONCILING),
+        "On a ModelMigration: another replica answers, and the one that was to leave is gone.",
+    ),
+    R.ROLLED_BACK: Advice(
+        (C.READY, C.RECONCILING, C.STALLED),
+        "On a ModelMigration: the move was refused, or taken back, and why. What answered before answers on.",
+        "Do what the message says, then ask for the move again: kubectl conch migrate SERVICE --to NODE.",
+    ),
     R.SETTLED: Advice(
         (C.RECONCILING, C.STALLED), "What is wanted is there, and nothing stands in the way."
     ),

@@ -183,7 +183,13 @@ class Pod:
     leaves: str | None = None
     """Why it is to leave its node, once another answers; None: it may stay."""
     goes: bool = False
-    """It may leave its node now: enough others answer."""
+    """It is to go now: enough others answer, or it was to take a place that it no longer does."""
+    moves: str | None = None
+    """The migration that has begun another replica in its place; it stays until that one answers."""
+    comes: str | None = None
+    """The migration by which it takes another's place; no traffic goes to it before it is warm."""
+    warm: bool = False
+    """It may have its traffic now."""
     body: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property

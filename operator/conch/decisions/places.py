@@ -6,13 +6,17 @@ One pass over one service: bookings go into its ledger, and steps that are found
 import math
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from conch.decisions import placement, rollout
 from conch.decisions.fleet import Pod, Pool, ReplicaSet, Service, Shape
+from conch.decisions.migrating import Order
 from conch.decisions.placement import Ledger, Wish
 from conch.decisions.shares import Grant
 from conch.decisions.steps import Admission, SetPlan
+
+_SHUNNED = 1_000_000
+"""Neighbours that a node seems to have which is to be left: any other is better."""
 
 
 @dataclass
@@ -37,6 +41,8 @@ class Pass:
     mispinned: set[str] = field(default_factory=set)
     sets: list[SetPlan] = field(default_factory=list)
     waits: list[float] = field(default_factory=list)
+    orders: list[Order] = field(default_factory=list)
+    """Places that migrations ask for and have not got yet."""
 
     def most(self, pool: str) -> float:
         """Return how many replicas the service may have in a pool."""
@@ -44,10 +50,37 @@ class Pass:
 
     def book(self, pool: Pool) -> str | None:
         """Book the best node of a pool for one more replica, and return it; None where none fits."""
+        return self._booked(
+            pool, placement.choose(pool, self.shapes[pool.name], self.ledger, wish=self.wish)
+        )
+
+    def take_order(self, pool: Pool) -> tuple[Order, str | None] | None:
+        """Book the place of the first migration that asks for one in a pool; it asks no more.
+
+        Returns it with its node, which an elastic pool does not tell.
+        """
+        for order in self.orders:
+            if order.pool not in (None, pool.name):
+                continue
+            node = None if pool.spec.elastic else self._booked(pool, self._ordered(pool, order))
+            if node is not None or pool.spec.elastic:
+                self.orders.remove(order)
+                return order, node
+        return None
+
+    def _ordered(self, pool: Pool, order: Order) -> str | None:
         shape = self.shapes[pool.name]
-        node = placement.choose(pool, shape, self.ledger, wish=self.wish)
+        if order.node is not None:
+            fitting = self.ledger.fitting(pool, shape)
+            return next((n.name for n, _ in fitting if n.name == order.node), None)
+        beside = {**self.wish.beside, order.left or "": _SHUNNED}
+        wish = replace(self.wish, beside=beside)
+        node = placement.choose(pool, shape, self.ledger, wish=wish)
+        return None if node == order.left else node
+
+    def _booked(self, pool: Pool, node: str | None) -> str | None:
         if node is not None:
-            self.ledger.book(node, shape.need, pool.spec.resource_name)
+            self.ledger.book(node, self.shapes[pool.name].need, pool.spec.resource_name)
             self.wish = self.wish.joined(node, self.zones.get(node))
         return node
 
@@ -97,6 +130,10 @@ def _place(run: Pass, pool: Pool) -> Held:
 
 def _find_node(run: Pass, pod: Pod, pool: Pool) -> bool:
     """Find room for a pod that waits; admit it when it is gated. Tell whether there is any."""
+    if pod.gated and (taken := run.take_order(pool)):
+        order, place = taken
+        run.admissions.append(Admission(pod, place, order.migration))
+        return True
     if pool.spec.elastic:
         if pod.gated:
             run.admissions.append(Admission(pod, None))
@@ -126,7 +163,7 @@ def _pin_holds(run: Pass, name: str, pool: Pool) -> bool:
 
 def _book(run: Pass, pool: Pool) -> bool:
     """Book one more replica in a pool; tell whether it fits."""
-    return pool.spec.elastic or run.book(pool) is not None
+    return bool(run.take_order(pool)) or pool.spec.elastic or run.book(pool) is not None
 
 
 def targets_of(run: Pass, wanted: int, held: Mapping[str, Held]) -> tuple[dict[str, int], int]:
@@ -137,6 +174,10 @@ def targets_of(run: Pass, wanted: int, held: Mapping[str, Held]) -> tuple[dict[s
     """
     targets = {name: min(h.placed, _whole(run.most(name))) for name, h in held.items()}
     missing = wanted - sum(targets.values())
+    for pool in run.pools:
+        while missing > 0 and targets[pool.name] < run.most(pool.name) and run.take_order(pool):
+            targets[pool.name] += 1
+            missing -= 1
     for pool in run.pools:
         while missing > 0 and targets[pool.name] < run.most(pool.name) and _book(run, pool):
             targets[pool.name] += 1

@@ -15,6 +15,7 @@ from dataclasses import replace
 from conch.api.names import LABEL_ZONE
 from conch.decisions import placement, rollout
 from conch.decisions.fleet import Pod, Pool, ReplicaSet, Service, Shape
+from conch.decisions.migrating import Order
 from conch.decisions.placement import Ledger, Wish
 from conch.decisions.places import Pass, elsewhere, hold, set_of, targets_of, worth
 from conch.decisions.shares import Grant
@@ -35,13 +36,15 @@ def plan(
     now: float,
     grant: Grant | None = None,
     wish: Wish | None = None,
+    orders: Sequence[Order] = (),
 ) -> Plan:
     """Return the next step towards ``wanted`` replicas of the service.
 
     ``pools`` in order of preference; ``shapes`` by pool name. Bookings go into ``ledger``, so that
     services planned later see what is left. ``now`` is in seconds since the epoch. ``grant`` is what
     the service may have of each pool, and the pods that others get the place of; None is no bound.
-    ``wish`` tells of nodes that are better or worse for it, besides those where it runs already.
+    ``wish`` tells of nodes that are better or worse for it, besides those where it runs already, and
+    ``orders`` of the places that migrations ask for.
     """
     revision = service.revision or service.serving_revision
     if revision is None:
@@ -49,6 +52,7 @@ def plan(
     zones = _zones(pools) if service.spec.scaling.standby else {}
     wish = _beside(wish or Wish(), service, zones)
     run = Pass(_in_order(service), revision, pools, shapes, ledger, now, grant, wish, zones)
+    run.orders += orders
     held = hold(run)
     targets, shortage = targets_of(run, wanted, held)
     targets |= elsewhere(run, wanted, targets)
@@ -235,8 +239,9 @@ def _seconds_to_go(run: Pass, pod: Pod) -> float:
 
 
 def _restore(run: Pass, live: Sequence[Pod], victims: Sequence[Pod]) -> None:
-    """Give traffic back to pods that Conch drained and that may stay after all."""
-    run.restores.extend(p for p in live if p.draining_since is not None and p not in victims)
+    """Give traffic to pods that are warm, and back to those that Conch drained and that may stay."""
+    stays = (p for p in live if p not in victims)
+    run.restores.extend(p for p in stays if p.warm or p.draining_since is not None)
 
 
 def _retract(run: Pass, current: ReplicaSet, live: Sequence[Pod]) -> bool:

@@ -83,7 +83,7 @@ def _in_place(service: Service, old: ReplicaSet) -> int:
     # With the gate, one that is missing would come back as one that waits. And there may be more
     # pods than replicas, while one that left is still known.
     count = len(live) if old.gated else max(old.replicas, len(live))
-    return min(old.replicas, count - len(waiting))
+    return min(old.replicas, count - len(waiting) - sum(p.goes for p in live))
 
 
 def _to_give(service: Service, revision: str, targets: Mapping[SetKey, int]) -> SetKey | None:

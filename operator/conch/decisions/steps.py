@@ -23,6 +23,8 @@ class Admission:
 
     pod: Pod
     node: str | None
+    migration: str | None = None
+    """By which it takes another's place: it gets no traffic before it is warm."""
 
 
 @dataclass(frozen=True)

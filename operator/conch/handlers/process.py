@@ -10,6 +10,7 @@ from typing import Any
 
 import kopf
 
+from conch.api.crd import BY_KIND
 from conch.clients.clock import SystemClock
 from conch.clients.cluster import Cluster, ClusterError, connect
 from conch.clients.front_door import Agents
@@ -80,7 +81,7 @@ async def _await_crds(cluster: Cluster) -> None:
     """Return once the API server serves Conch's kinds."""
     while True:
         try:
-            for kind in ("ModelService", "Model", "ClusterModel", "GPUPool"):
+            for kind in map(str, BY_KIND):
                 await cluster.list(kind, fields="metadata.name=conch")  # the answer may be empty
         except ClusterError as error:
             hint = "apply crds/ of this version" if error.status == 404 else str(error)

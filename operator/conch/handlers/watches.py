@@ -17,6 +17,7 @@ from conch.reconcile.settings import Settings
 
 WATCHED = (
     "ModelService",
+    "ModelMigration",
     "Model",
     "ClusterModel",
     "GPUPool",

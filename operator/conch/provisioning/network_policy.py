@@ -1,4 +1,4 @@
-"""The NetworkPolicy: pods of a service take requests from the front door alone."""
+"""The NetworkPolicy: pods of a service take requests from the front door and the operator alone."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -7,6 +7,8 @@ from conch.api.names import (
     FRONT_DOOR,
     LABEL_FRONT_DOOR,
     LABEL_NAMESPACE_NAME,
+    LABEL_OPERATOR,
+    OPERATOR,
     PORT_GRPC,
     PORT_HTTP,
     PORT_METRICS,
@@ -40,17 +42,24 @@ def network_policy(snapshot: Snapshot, isolation: Isolation, *, owner: Owner) ->
             "podSelector": {"matchLabels": selector(snapshot.service)},
             "policyTypes": ["Ingress"],
             "ingress": [
-                {"from": [_front_door(isolation.namespace)], "ports": _ports(PORT_HTTP, PORT_GRPC)},
+                {
+                    "from": [
+                        _pods(isolation.namespace, LABEL_FRONT_DOOR, FRONT_DOOR),
+                        # Which warms replicas up before their first callers.
+                        _pods(isolation.namespace, LABEL_OPERATOR, OPERATOR),
+                    ],
+                    "ports": _ports(PORT_HTTP, PORT_GRPC),
+                },
                 {**_scrapers(isolation.metrics_namespaces), "ports": _ports(PORT_METRICS)},
             ],
         },
     }
 
 
-def _front_door(namespace: str) -> dict[str, Any]:
+def _pods(namespace: str, label: str, value: str) -> dict[str, Any]:
     return {
         "namespaceSelector": {"matchLabels": {LABEL_NAMESPACE_NAME: namespace}},
-        "podSelector": {"matchLabels": {LABEL_FRONT_DOOR: FRONT_DOOR}},
+        "podSelector": {"matchLabels": {label: value}},
     }
 
 

@@ -2,23 +2,29 @@
 
 from typing import Any
 
-from conch.api.names import GATE
+from conch.api.names import ANNOTATION_MIGRATION, GATE, LABEL_SERVING
 
 _REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 
 
-def admission_patch(pod: dict[str, Any], node: str | None) -> dict[str, Any]:
+def admission_patch(
+    pod: dict[str, Any], node: str | None, *, migration: str | None = None
+) -> dict[str, Any]:
     """Return the strategic merge patch that lifts Conch's gate from ``pod``, and only that one.
 
-    With a node, the pod may run nowhere else. The patch names the pod's UID and resourceVersion,
+    With a node, the pod may run nowhere else. With a migration, by which it is to take another's place,
+    it gets no traffic yet. The patch names the pod's UID and resourceVersion,
     so that it is refused when the pod has changed since it was read (409) or is another (422).
     """
     meta = pod["metadata"]
     spec: dict[str, Any] = {"schedulingGates": [{"name": GATE, "$patch": "delete"}]}
     if node is not None:
         spec["affinity"] = {"nodeAffinity": {_REQUIRED: {"nodeSelectorTerms": _pinned(pod, node)}}}
-    identity = {"uid": meta["uid"], "resourceVersion": meta["resourceVersion"]}
-    return {"metadata": identity, "spec": spec}
+    metadata = {"uid": meta["uid"], "resourceVersion": meta["resourceVersion"]}
+    if migration is not None:
+        metadata["annotations"] = {ANNOTATION_MIGRATION: migration}
+        metadata["labels"] = {LABEL_SERVING: None}
+    return {"metadata": metadata, "spec": spec}
 
 
 def _pinned(pod: dict[str, Any], node: str) -> list[dict[str, Any]]:

@@ -15,7 +15,8 @@ from conch.api.names import ANNOTATION_PAUSED
 from conch.clients.clock import Clock
 from conch.decisions import placement, replicas
 from conch.decisions.fleet import Amounts, ServiceKey
-from conch.decisions.moving import Moving, leaving, moving, sent_off
+from conch.decisions.migrating import surge
+from conch.decisions.moving import sent_off
 from conch.decisions.placement import Ledger
 from conch.decisions.repair import Repair, hopeless, looked_at, marked, mending
 from conch.decisions.scaling import ScalingDecision, ScalingState, ServiceLoad, decide
@@ -29,6 +30,7 @@ from conch.reconcile.fair import Sharing
 from conch.reconcile.front_door import Heard, Reports
 from conch.reconcile.gather import FleetFacts, ServiceFacts, unknown_pools
 from conch.reconcile.localities import Localities, workload
+from conch.reconcile.moves import Moves, off_nodes
 from conch.reconcile.profiles import Profiles
 from conch.reconcile.recall import Recall
 from conch.reconcile.resting import Resting, same_grant
@@ -89,6 +91,7 @@ class Decider:
         recall: Recall,
         resting: Resting,
         sharing: Sharing,
+        moves: Moves,
         reports: Reports | None = None,
     ) -> None:
         """``reports``: what the front door tells, None where there is none."""
@@ -99,6 +102,7 @@ class Decider:
         self._resting = resting
         self._sharing = sharing
         self._reports = reports
+        self._moves = moves
         self._measurement = Measurement({})
         self._localities = Localities()
         self._popular: Mapping[str, Mapping[Amounts, float]] = {}
@@ -119,6 +123,7 @@ class Decider:
     def decide(self, fleet: FleetFacts, now: float) -> list[Outcome]:
         """Return an outcome for each service; ``now`` in seconds since the epoch."""
         ledger = Ledger(by_pool=self._workload(fleet))
+        self._moves.begin()
         # Looked at once: between two looks one scrape would grow younger, and pass for another.
         moment = self._clock.monotonic()
         heard = None if self._reports is None else self._reports.heard(now, moment)
@@ -128,6 +133,7 @@ class Decider:
         services = sorted((self._as_under_way(f) for f in told), key=_order)
         for facts in services:
             replicas.book_admitted(facts.service, facts.pools, facts.shapes, ledger)
+        services = [self._moved(facts, ledger, now) for facts in services]
         seen = replace(self._measurement, age=moment - self.measured_at)
         tick = _Tick(fleet, ledger, seen, now, moment, heard)
         proposals = [self._proposal(facts, tick) for facts in services]
@@ -166,6 +172,16 @@ class Decider:
             return self._looked_at(heard.of(facts), now)
         except Exception:
             logger.exception("%s: what the front door tells is not taken over", facts.key)
+            return facts
+
+    def _moved(self, facts: ServiceFacts, ledger: Ledger, now: float) -> ServiceFacts:
+        """Return a service with what its migrations are about; a defect leaves it as it is."""
+        if _paused(facts.body) or not facts.shapes:
+            return facts
+        try:
+            return self._moves.look(facts, ledger, now)
+        except Exception:
+            logger.exception("%s: its migrations are not looked at", facts.key)
             return facts
 
     def _looked_at(self, facts: ServiceFacts, now: float) -> ServiceFacts:
@@ -239,10 +255,12 @@ class Decider:
         return Wished(
             facts=facts,
             # Who is replaced keeps its place until another answers, but nobody gives one up for it.
-            replicas=_moving(facts, proposal.wished, ledger).replicas
+            replicas=off_nodes(facts, proposal.wished, ledger).replicas
+            + surge(facts.service)
             + (replaced and (not lacks or _free(facts, ledger))),
             load_seconds=load.load_seconds if load is not None else ServiceLoad(()).load_seconds,
             rates=rates(load, self.states[key]) if load is not None and lacks else {},
+            orders=self._moves.orders(key),
             untouchable=proposal.final is not None,
         )
 
@@ -277,6 +295,7 @@ class Decider:
             self._carrier.trouble(facts),
             wanted=wanted,
             grant=grant,
+            migrations=self._moves.news(facts.key),
         )
 
     def _next(
@@ -291,17 +310,20 @@ class Decider:
             most=grant.total,
             free=any(p.replaced for p in service.pods) and _free(facts, tick.ledger),
         )
-        moves = _moving(facts, wanted, tick.ledger, most=grant.total)
+        moves = off_nodes(facts, wanted, tick.ledger, most=grant.total)
         stuck = _explained(facts, tick.ledger) if moves.stuck else ()
+        count = max(whole.replicas, moves.replicas)
+        beside = min(surge(service), max(0, grant.total - count))
         plan = replicas.plan(
             sent_off(service, moves.going),
-            max(whole.replicas, moves.replicas),
+            count + beside,
             pools=facts.pools,
             shapes=facts.shapes,
             ledger=tick.ledger,
             now=tick.now,
             grant=grant,
             wish=self._localities.wish(facts, load.load_seconds),
+            orders=self._moves.orders(facts.key),
         )
         plan = replace(plan, stuck=stuck)
         old = whole.delete
@@ -314,15 +336,6 @@ def _free(facts: ServiceFacts, ledger: Ledger) -> bool:
     """Tell whether there is a place for one more replica, that no autoscaler has to buy."""
     pools = [p for p in facts.pools if not p.spec.elastic]
     return any(placement.room(p, facts.shapes[p.name], ledger, most=1) for p in pools)
-
-
-def _moving(facts: ServiceFacts, wanted: int, ledger: Ledger, *, most: float = math.inf) -> Moving:
-    """Return what to plan for, of at most ``most`` replicas, where some are to leave their nodes."""
-    count = len(leaving(facts.service))
-    if not count:
-        return Moving(wanted)
-    room = sum(placement.room(p, facts.shapes[p.name], ledger, most=count) for p in facts.pools)
-    return moving(facts.service, wanted, room=room, most=most)
 
 
 def _explained(facts: ServiceFacts, ledger: Ledger) -> tuple[str, ...]:

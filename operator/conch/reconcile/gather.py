@@ -38,6 +38,7 @@ from conch.provisioning.metadata import Owner, bounded
 from conch.provisioning.pod import pod_template
 from conch.provisioning.snapshot import Snapshot
 from conch.reconcile import views
+from conch.reconcile.migrations import Filed, Files, files
 from conch.reconcile.node_cache import claim_state
 from conch.reconcile.overlaps import overlaps
 from conch.reconcile.pools import usable, with_nodes
@@ -69,6 +70,8 @@ class ServiceFacts:
     """What carries the service's label, by kind."""
     versions: tuple[object, ...]
     """Of everything that the facts come from, but for what is free on nodes."""
+    migrations: tuple[Filed, ...] = ()
+    """Those that are not over, the oldest first."""
 
     @cached_property
     def key(self) -> ServiceKey:
@@ -107,6 +110,7 @@ class FleetFacts:
     """ModelServices whose spec can't be read."""
     overlaps: Mapping[str, str] = field(default_factory=dict)
     """By pool: which others count devices of its nodes too, in words."""
+    migrations: Files = field(default_factory=Files)
 
 
 @dataclass
@@ -138,6 +142,8 @@ class Gatherer:
     _stored: dict[tuple[object, ...], Snapshot | None] = field(default_factory=dict)
     _orders: dict[tuple[object, ...], tuple[Pool, ...]] = field(default_factory=dict)
     """Of this tick: the pools by what a service wishes of them."""
+    _migrations: Mapping[ServiceKey, tuple[Filed, ...]] = field(default_factory=dict)
+    """Of this tick, those that are not over."""
 
     def gather(self) -> FleetFacts:
         """Return the fleet as the store knows it now."""
@@ -154,7 +160,8 @@ class Gatherer:
         # The same object while it says the same, so that it is compared at once.
         if platform != self._platform:
             self._platform, self._overlaps = platform, overlaps(pools)
-        services, broken = {}, []
+        services, broken, moves = {}, [], files(self.store, self._parse)
+        self._migrations = moves.by_service()
         for body in self.store.all("ModelService"):
             if leaving(body):
                 continue
@@ -165,7 +172,9 @@ class Gatherer:
             services[body["metadata"]["uid"]] = self._service(body, spec, pools)
         self._facts = services
         self._forget()
-        return FleetFacts(pools, faults, tuple(services.values()), tuple(broken), self._overlaps)
+        return FleetFacts(
+            pools, faults, tuple(services.values()), tuple(broken), self._overlaps, moves
+        )
 
     def _parse(self, model: type[Any], body: Object) -> Any:
         """Parse a spec once for each generation of an object."""
@@ -252,6 +261,7 @@ class Gatherer:
     ) -> ServiceFacts:
         """Return the facts of a service: those of the last tick where nothing changed since."""
         model, key = self._model(body, spec), child_key(body)
+        moves = self._migrations.get(ServiceKey(key[0], body["metadata"]["name"]), ())
         versions = (
             self._platform,
             version_of(body),
@@ -259,6 +269,7 @@ class Gatherer:
             claim_state(self.store, body["metadata"]["namespace"]),
             self._told(body["metadata"]["namespace"]),
             self.store.stamp(key),
+            tuple(m.version for m in moves),
         )
         known = self._facts.get(body["metadata"]["uid"])
         if known is not None and known.versions == versions:
@@ -318,6 +329,7 @@ class Gatherer:
             shapes=shapes,
             children=children,
             versions=versions,
+            migrations=self._migrations.get(service.key, ()),
         )
 
     def _ordered(

@@ -12,6 +12,7 @@ from conch.clients.clock import Clock, iso
 from conch.clients.cluster import Cluster, ClusterError
 from conch.clients.events import Recorder
 from conch.clients.fence import NotLeaderError
+from conch.clients.triton import TritonReplicas
 from conch.decisions.fleet import ServiceKey
 from conch.decisions.scaling.account import account
 from conch.provisioning.metadata import LABEL_NAMESPACE
@@ -28,6 +29,7 @@ from conch.reconcile.gather import (
     Gatherer,
     child_key,
 )
+from conch.reconcile.moves import Moves, homeless
 from conch.reconcile.node_cache import NodeCaches, is_cache_volume
 from conch.reconcile.profiles import Profiles
 from conch.reconcile.recall import Recall
@@ -37,6 +39,7 @@ from conch.reconcile.scaling import Measurement
 from conch.reconcile.settings import Settings
 from conch.reconcile.store import Store, leaving
 from conch.reconcile.telling import Teller
+from conch.reconcile.warming import Warmer
 from conch.reconcile.writer import Writer
 
 logger = logging.getLogger(__name__)
@@ -70,14 +73,17 @@ class Reconciler:
         self._caches = NodeCaches(
             self.cluster, self.store, self._writer, self.clock, self.settings.cache_path
         )
+        recorder = Recorder(self.cluster, self.clock)
+        self._teller = Teller(self._writer, recorder, self.settings.front_door)
         self._carrier = Carrier(
             Executor(self._writer, self.store, self._caches, self.settings.isolation),
-            Teller(self._writer, Recorder(self.cluster, self.clock), self.settings.front_door),
+            self._teller,
             self.clock,
             concurrency=self.settings.concurrency,
             wake=self.wake,
         )
         self.recall = Recall(self.clock)
+        self._warmer = Warmer(TritonReplicas(), self.wake)
         self.reports = Reports(self.clock, self.wake) if self.settings.front_door else None
         self._gatherer = Gatherer(self.store, self.settings)
         self._profiles = Profiles(self.store)
@@ -93,6 +99,7 @@ class Reconciler:
             recall=self.recall,
             resting=self._resting,
             sharing=self._sharing,
+            moves=Moves(self._warmer),
             reports=self.reports,
         )
         self._wake = asyncio.Event()
@@ -215,6 +222,7 @@ class Reconciler:
                 fleet.services, self._decider.states, iso(now)
             ):
                 await self._writer.status(model["kind"], model, wish)
+            await self._tell_migrations(fleet, now)
             await self._sweep_volumes()
             await self._caches.sweep(s for f in fleet.services for s in f.snapshots.values())
         except ClusterError as error:
@@ -258,6 +266,14 @@ class Reconciler:
         if others is not None:
             await self._writer.ensure(others)
 
+    async def _tell_migrations(self, fleet: FleetFacts, now: float) -> None:
+        """Write what there is to tell of migrations without a service, and delete those long over."""
+        await self._teller.tell_of(homeless(fleet, now))
+        for body, fault in fleet.migrations.broken:
+            await self._broken("ModelMigration", body, fault, now)
+        for body in fleet.migrations.spent(now):
+            await self._writer.delete("ModelMigration", body)
+
     async def _broken(self, kind: str, body: Object | None, fault: Fault, now: float) -> None:
         if body is not None:
             await self._writer.status(kind, body, statuses.broken_status(body, fault, iso(now)))
@@ -287,4 +303,5 @@ class Reconciler:
         keys = {f.key for f in fleet.services}
         self._decider.forget(keys)
         self._carrier.forget(keys)
+        self._warmer.forget({p.uid for f in fleet.services for p in f.service.pods if p.comes})
         self._resting.forget(keys)

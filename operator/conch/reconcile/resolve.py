@@ -1,7 +1,7 @@
 """What a ModelService means now: its spec, its model, its variant, its revision. Pure."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -32,6 +32,8 @@ class Resolved:
 
     snapshot: Snapshot
     variant: Variant
+    warmup: Mapping[str, str] = field(default_factory=dict)
+    """JSON of one item by input, for requests before a replica's first callers."""
 
 
 def parsed(model: type[M], part: Mapping[str, Any] | None) -> M | Fault:
@@ -81,7 +83,7 @@ def resolve(
         images=images,
         file_prefixes=file_prefixes,
     )
-    return Resolved(made, variant)
+    return Resolved(made, variant, model_spec.warmup)
 
 
 def stored(revision: Object, service: Object, spec: ModelServiceSpec, name: str) -> Snapshot | None:

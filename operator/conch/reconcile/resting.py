@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from conch.decisions import replicas
 from conch.decisions.fleet import ServiceKey
-from conch.decisions.moving import movable
+from conch.decisions.moving import leaving
 from conch.decisions.shares import Grant
 from conch.decisions.steps import Plan
 from conch.reconcile.gather import ServiceFacts
@@ -90,4 +90,5 @@ def _rests(outcome: Outcome) -> bool:
     plan = outcome.plan
     waits = plan.wake_after is not None or plan.shortage > 0 or outcome.error is not None
     service = outcome.facts.service
-    return not waits and not movable(service) and replicas.all_placed(service)
+    moves = outcome.facts.migrations or leaving(service) or any(p.goes for p in service.pods)
+    return not waits and not moves and replicas.all_placed(service)

@@ -173,7 +173,8 @@ def _counted_once(facts: ServiceFacts, pools: Sequence[PoolLoad]) -> tuple[PoolL
     want of metrics, each move would be another one.
     """
     wanted = (facts.body.get("status") or {}).get("desiredReplicas")
-    leaving = Counter(p.pool for p in movable(facts.service))
+    moves = (p for p in facts.service.pods if p.moves is not None)
+    leaving = Counter(p.pool for p in (*movable(facts.service), *moves))
     if not leaving or not isinstance(wanted, int):
         return tuple(pools)
     excess, found = max(0, sum(p.held for p in pools) - wanted), []

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from conch.decisions import replicas
 from conch.decisions.fleet import Pod, Pool, Service, ServiceKey, Shape
+from conch.decisions.migrating import Order
 from conch.decisions.placement import Ledger
 from conch.decisions.placement.ledger import Workload
 from conch.decisions.scaling import ServiceLoad
@@ -26,6 +27,8 @@ class Wished:
     load_seconds: float
     rates: Mapping[str, float]
     """Items a second of one replica by accelerator, where known."""
+    orders: tuple[Order, ...] = ()
+    """Places that its migrations ask for."""
     untouchable: bool = False
     """Paused: what it holds is charged, and neither taken nor added to."""
 
@@ -106,7 +109,10 @@ class Claims:
             facts, key = wish.facts, wish.facts.key
             tenant = tenancy.of(key.namespace)
             priority = tenancy.priority(key.namespace, facts.spec.priority)
-            says = wish.replicas, wish.untouchable, wish.load_seconds, wish.rates, tenant, priority
+            says = (
+                *(wish.replicas, wish.orders, wish.untouchable),
+                *(wish.load_seconds, wish.rates, tenant, priority),
+            )
             service, said, claim = self._known.get(key, (None, None, None))
             # A service is another object as soon as anything is different about it or its pools.
             if claim is None or service is not facts.service or said != says:
@@ -146,20 +152,26 @@ def _claim(wish: Wished, tenant: str, priority: int) -> Claim:
         indifferent=not placement.accelerators and not placement.pools,
         held=tuple(held),
         surplus=tuple(surplus),
-        begun={} if wish.untouchable else _begun(service, revision),
+        begun={} if wish.untouchable else _begun(service, revision, wish.orders),
         priority=priority,
         created=facts.body["metadata"]["creationTimestamp"],
         load_seconds=wish.load_seconds,
     )
 
 
-def _begun(service: Service, revision: str | None) -> Mapping[str, int]:
-    """Return, by pool, the replicas that a revision's ReplicaSets ask for and no pod is admitted for."""
+def _begun(service: Service, revision: str | None, orders: Iterable[Order]) -> Mapping[str, int]:
+    """Return, by pool, the replicas that a revision's ReplicaSets ask for and no pod is admitted for.
+
+    Those count too that migrations ask for in a pool.
+    """
     admitted = Counter(
         p.pool for p in service.pods if p.revision == revision and not p.gated and not p.deleting
     )
     asked = {s.pool: s.replicas for s in service.sets if s.revision == revision}
-    return {pool: n - admitted[pool] for pool, n in asked.items() if n > admitted[pool]}
+    missing = {pool: n - admitted[pool] for pool, n in asked.items() if n > admitted[pool]}
+    for pool, count in Counter(o.pool for o in orders if o.pool is not None).items():
+        missing[pool] = max(missing.get(pool, 0), count)
+    return missing
 
 
 def _soon(

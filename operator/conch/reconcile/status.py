@@ -18,6 +18,7 @@ from conch.provisioning.metadata import bounded
 from conch.provisioning.service import grpc, url
 from conch.reconcile.gather import ServiceFacts
 from conch.reconcile.health import Failure, failure_of
+from conch.reconcile.migrations import News
 from conch.reconcile.resolve import Fault, parsed
 from conch.reconcile.settings import FrontDoor
 
@@ -45,6 +46,8 @@ class Outcome:
     """Replicas that were planned for; None where nothing could be decided."""
     grant: Grant | None = None
     """What the service may have; None where that was not asked."""
+    migrations: tuple[News, ...] = ()
+    """What there is to tell of its migrations."""
 
 
 def signature(outcome: Outcome) -> tuple[object, ...]:
@@ -56,7 +59,7 @@ def signature(outcome: Outcome) -> tuple[object, ...]:
     scaling = s and (s.replicas, s.wished, s.reason, s.active, None if s.active else s.message)
     why = outcome.grant and outcome.grant.reason
     rest = (outcome.unplaceable, outcome.error, outcome.paused, outcome.wanted, why)
-    return (outcome.facts.versions, outcome.plan, scaling, *rest)
+    return (outcome.facts.versions, outcome.plan, scaling, outcome.migrations, *rest)
 
 
 def substance(status: Object) -> Object:
@@ -297,6 +300,10 @@ def left_nodes(outcome: Outcome) -> list[str]:
     """Return which replicas are to leave their nodes, and why they still stay where they do."""
     old = movable(outcome.facts.service)
     words = [f"{p.name} leaves {p.node}, which is {p.leaves}" for p in old]
+    moves = [
+        f"{p.name} leaves {p.node} by {p.moves}" for p in outcome.facts.service.pods if p.moves
+    ]
+    words += moves
     stuck = outcome.plan.stuck
     return [*words, f"no other place yet: {'; '.join(stuck)}"] if old and stuck else words
 

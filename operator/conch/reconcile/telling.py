@@ -1,21 +1,27 @@
 """What users are told of a service: its status, and Events for what changed in it."""
 
+import logging
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from conch.api.conditions import Condition, Reason
+from conch.api.migration import Phase
 from conch.clients.clock import iso
+from conch.clients.cluster import ClusterError
 from conch.clients.events import Recorder
 from conch.decisions.fleet import ServiceKey
 from conch.decisions.moving import movable
 from conch.reconcile import status as statuses
 from conch.reconcile.exposition import ServiceFigures, figures
+from conch.reconcile.migrations import KIND, News
 from conch.reconcile.settings import FrontDoor
 from conch.reconcile.status import Outcome
+from conch.reconcile.store import key_of
 from conch.reconcile.writer import Writer
 
+logger = logging.getLogger(__name__)
 Object = dict[str, Any]
 
 _TOLD = ("Ready", "Admitted", "Loaded", "ScalingActive")
@@ -73,6 +79,7 @@ class Teller:
         the epoch.
         """
         key, body = outcome.facts.key, outcome.facts.body
+        await self.tell_of(outcome.migrations, body)
         status = statuses.service_status(outcome, iso(now), self._front_door)
         shown, old = figures(outcome, status), body.get("status") or {}
         if more_coming and _verdicts(old) == _verdicts(status):
@@ -88,6 +95,29 @@ class Teller:
         if not wrote:
             self._told[key] = _Told(statuses.signature(outcome), shown, self._written[key])
         return shown
+
+    async def tell_of(self, migrations: Iterable[News], service: Object | None = None) -> None:
+        """Write what there is to tell of migrations, on them and on their service."""
+        for news in migrations:
+            old = (news.body.get("status") or {}).get("phase")
+            try:
+                await self._writer.status(KIND, news.body, news.status)
+            except ClusterError as error:
+                logger.warning("%s of %s: not told: %s", KIND, key_of(news.body), error)
+                continue
+            if old == news.phase:
+                continue
+            bad = news.phase is Phase.ROLLED_BACK
+            await self._recorder.record(
+                news.body, KIND, reason=news.phase, message=news.message, warning=bad
+            )
+            if service is not None and (news.phase.over or old is None):
+                reason = Reason.ROLLED_BACK if bad else Reason.MOVED
+                message = f"{news.body['metadata']['name']}: {news.message}"
+                reason = reason if news.phase.over else Reason.MOVING
+                await self._recorder.record(
+                    service, "ModelService", reason=reason, message=message, warning=bad
+                )
 
     async def _events(self, outcome: Outcome, body: Object, status: Object) -> None:
         key = outcome.facts.key

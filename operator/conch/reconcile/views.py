@@ -8,6 +8,7 @@ from conch.api.base import parse_quantity
 from conch.api.names import (
     ANNOTATION_DEVICES,
     ANNOTATION_DRAINING_SINCE,
+    ANNOTATION_MIGRATION,
     GATE,
     LABEL_POOL,
     LABEL_REVISION,
@@ -155,6 +156,7 @@ def pod_view(body: Object, nodes: Collection[str], silent: Collection[str] = ())
         scheduled_at=_since(scheduled),
         lost=spec.get("nodeName") is not None and spec["nodeName"] not in nodes,
         stranded=spec.get("nodeName") in silent and ready.get("status") != "True",
+        comes=annotations.get(ANNOTATION_MIGRATION),
         body=body,
     )
 

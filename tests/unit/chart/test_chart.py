@@ -405,7 +405,7 @@ def test_users_get_services_and_models_but_not_pools_and_catalogue(helm: Path) -
     edit = objects["ClusterRole", "conch-edit"]
     assert edit["metadata"]["labels"]["rbac.authorization.k8s.io/aggregate-to-edit"] == "true"
     changed = {resource for rule in edit["rules"] for resource in rule["resources"]}
-    assert changed == {"modelservices", "models", "modelservices/scale"}
+    assert changed == {"modelservices", "models", "modelmigrations", "modelservices/scale"}
     view = objects["ClusterRole", "conch-view"]
     assert {v for rule in view["rules"] for v in rule["verbs"]} == {"get", "list", "watch"}
 
