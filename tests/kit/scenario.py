@@ -393,10 +393,39 @@ def emptied(scenario: Scenario) -> int:
     return 2
 
 
+def migrated(scenario: Scenario) -> int:
+    """One of two replicas is moved to the other pool; another move is refused."""
+    scenario.create(2)
+    there = f"node-{scenario.place.pools[1]}"
+    moves = f"{CONCH}/namespaces/{scenario.namespace}/modelmigrations"
+    for name, node in (("move", there), ("nowhere", "node-nowhere")):
+        body = {
+            "apiVersion": f"{GROUP}/v1alpha1",
+            "kind": "ModelMigration",
+            "metadata": {"name": name},
+            "spec": {"service": "digits", "to": {"node": node}},
+        }
+        scenario.client.create(moves, body)
+        scenario.wait(
+            lambda path=f"{moves}/{name}": (
+                (scenario.client.get(path).get("status") or {}).get("phase")
+                in ("Done", "RolledBack")
+            ),
+            f"the end of {name}",
+        )
+    phases = {m["metadata"]["name"]: m["status"]["phase"] for m in scenario.client.items(moves)}
+    assert phases == {"move": "Done", "nowhere": "RolledBack"}, phases
+    scenario.wait(lambda: scenario.settled(2), "2 replicas")
+    nodes = [p["spec"]["nodeName"] for p in scenario.serving()]
+    assert nodes.count(there) == 1, nodes
+    return 2
+
+
 LIVES: dict[str, Life] = {
     "scaling": scaled,
     "update": updated,
     "failed load and repair": repaired,
     "node loss": bereft,
     "node drain": emptied,
+    "migration": migrated,
 }
