@@ -12,7 +12,7 @@ SIDE_BY_SIDE ?= -n 4 --dist loadfile --no-loadscope-reorder
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 .PHONY: help install lint format crds docs test test-unit test-control-plane test-e2e sweep demo \
-	bench-main-job bench-control-plane bench-failover bench-second-start bench-scaling bench-scaling-full bench-scaling-live bench-placement bench-fairness bench-plan bench-front-door golden cluster cluster-down cluster-status clean
+	bench-main-job bench-control-plane bench-failover bench-second-start bench-scaling bench-scaling-full bench-scaling-live bench-placement bench-defrag bench-fairness bench-plan bench-front-door golden cluster cluster-down cluster-status clean
 
 help: ## Show these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -101,6 +101,9 @@ bench-scaling-live: install ## Race Conch against KEDA on the local cluster into
 
 bench-placement: install ## Race placement policies on a recorded workload into build/bench/placement.json
 	@$(BIN)/python -m e2e.bench.placement
+
+bench-defrag: install ## Compare what moving replicas recovers on a recorded workload, into build/bench/defrag.json
+	@$(BIN)/python -m e2e.bench.defrag
 
 bench-fairness: install ## Compare how policies share a fleet between tenants, into build/bench/fairness.json
 	@$(BIN)/python -m e2e.bench.fairness

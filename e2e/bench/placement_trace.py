@@ -135,6 +135,14 @@ def pods() -> tuple[Pod, ...]:
     )
 
 
+def durations() -> list[float]:
+    """Return for how many seconds pods with GPUs ran, those of which the trace tells, in its order."""
+    ran = (
+        r for r in _rows(PODS) if r["deletion_time"] and r["scheduled_time"] and r["num_gpu"] != "0"
+    )
+    return [float(r["deletion_time"]) - float(r["scheduled_time"]) for r in ran]
+
+
 def shares() -> dict[Pod, float]:
     """Return the distribution of the trace's pods, the most frequent first."""
     every = pods()

@@ -53,7 +53,10 @@ def make_room(run: Run) -> None:
     tried, failed = _turn(kinds, run.now), dict[object, tuple[Because, str]]()
     for waiting in run.fleet.waiting:
         kind = _kind(waiting)
-        for _ in range(waiting.count if kind in tried else 0):
+        if kind not in tried:
+            run.contested |= {o.pool for o in waiting.options}
+            continue
+        for _ in range(waiting.count):
             if kind not in failed and (why := _one(run, waiting)) is not None:
                 failed[kind] = why
             if kind in failed:
@@ -77,13 +80,8 @@ def _turn(kinds: Sequence[object], now: float) -> set[object]:
 
 def _one(run: Run, waiting: Waiting) -> tuple[Because, str] | None:
     """Find room for one replica; return why there is none, or None."""
-    pools = run.fleet.pool_of
-    for option in waiting.options:
-        pool = pools.get(option.pool)
-        if pool is not None and pool.spec.elastic:
-            return None  # its autoscaler brings a node
-        if pool is not None and _comes_free(run, waiting, pool, option):
-            return None
+    if comes_free(run, waiting):
+        return None
     best, nodes = None, 0
     for chance in _chances(run, waiting):
         nodes += 1
@@ -98,12 +96,22 @@ def _one(run: Run, waiting: Waiting) -> tuple[Because, str] | None:
     return _propose(run, waiting, best[2], best[1])
 
 
-def _comes_free(run: Run, waiting: Waiting, pool: Pool, option: Option) -> bool:
-    """Tell whether room is free, or comes free by moves under way; keep it for the one that waits."""
-    found = next(run.books.after.fitting(pool, option.shape), None)
-    if found is not None:
-        run.reserve(waiting.service, pool, found[0].name, option)
-    return found is not None
+def comes_free(run: Run, waiting: Waiting) -> bool:
+    """Tell whether one that waits finds room without more moves; keep that room for it.
+
+    It is free already, or comes free by moves under way, or an autoscaler brings it.
+    """
+    for option in waiting.options:
+        pool = run.fleet.pool_of.get(option.pool)
+        if pool is None:
+            continue
+        if pool.spec.elastic:
+            return True
+        found = next(run.books.after.fitting(pool, option.shape), None)
+        if found is not None:
+            run.reserve(waiting.service, pool, found[0].name, option)
+            return True
+    return False
 
 
 def _chances(run: Run, waiting: Waiting) -> list[_Chance]:

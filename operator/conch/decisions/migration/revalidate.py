@@ -5,9 +5,10 @@ from dataclasses import replace
 
 from conch.decisions.fleet import Amounts
 from conch.decisions.migration import accelerator, balance, interference
+from conch.decisions.migration.making_room import comes_free
 from conch.decisions.migration.plan import Move, MoveReason
 from conch.decisions.migration.run import Run
-from conch.decisions.migration.view import MovableFleet, Replica, Waiting
+from conch.decisions.migration.view import MovableFleet, Replica
 from conch.decisions.placement import bar
 
 
@@ -80,7 +81,9 @@ def _still_waits(run: Run, move: Move) -> str | None:
         if one.service == move.waiting:
             waiting = one
             break
-        _first(run, one)
+        for _ in range(one.count):
+            if not comes_free(run, one):
+                break
     if waiting is None:
         return f"{move.waiting} waits no more"
     fits = False
@@ -95,18 +98,6 @@ def _still_waits(run: Run, move: Move) -> str | None:
             free = run.books.after.free(node, pool) + _leaving(run, move, pool.spec.resource_name)
             fits = fits or free.covers(option.shape.need)
     return None if fits else f"{move.waiting} would not fit on {move.source_node} any more"
-
-
-def _first(run: Run, waiting: Waiting) -> None:
-    """Give what is free to those that come first."""
-    for option in waiting.options:
-        pool, count = run.fleet.pool_of.get(option.pool), waiting.count
-        while pool is not None and count:
-            node = next(run.books.now.fitting(pool, option.shape), None)
-            if node is None:
-                break
-            run.books.reserve(pool, node[0], option.shape.need)
-            count -= 1
 
 
 def _leaving(run: Run, move: Move, resource: str) -> Amounts:
