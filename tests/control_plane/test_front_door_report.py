@@ -28,7 +28,7 @@ async def test_its_report_can_be_read(door: FrontDoor) -> None:
     found = await agents.report("127.0.0.1", after=NEVER, wait=0.0)
     await agents.close()
     assert found.version == door.report()["version"]
-    assert set(door.report()) == {"version", "asked", "waiting", "in_flight", "broken"}
+    assert set(door.report()) == {"version", "asked", "waiting", "in_flight", "broken", "canaries"}
 
 
 def test_it_shows_the_metric_by_which_its_scrapes_are_counted(door: FrontDoor) -> None:

@@ -223,7 +223,9 @@ class FrontDoor:
         )
         return [self.pod(namespace, name) for _ in range(pods)]
 
-    def pod(self, namespace: str, service: str, *, answers: bool = True) -> Pod:
+    def pod(
+        self, namespace: str, service: str, *, answers: bool = True, revision: str = "r1"
+    ) -> Pod:
         """Make a pod that is ready, and the process that answers for it."""
         address = next(_addresses)
         path = f"/api/v1/namespaces/{namespace}/pods"
@@ -235,7 +237,7 @@ class FrontDoor:
                     "name": f"{service}-{address.replace('.', '-')}",
                     "labels": {
                         "conch.dev/service": service,
-                        "conch.dev/revision": "r1",
+                        "conch.dev/revision": revision,
                         "conch.dev/serving": "on",
                     },
                 },
@@ -251,6 +253,22 @@ class FrontDoor:
         self.pods.append(pod)
         self.set_ready(pod)
         return pod
+
+    def canary(self, namespace: str, service: str, said: str | None) -> None:
+        """Give a service's canary a share, as REVISION=PERCENT; None ends it."""
+        path = f"/api/v1/namespaces/{namespace}/services/{service}"
+        self.client.merge(path, {"metadata": {"annotations": {"conch.dev/canary": said}}})
+
+    def select(self, namespace: str, service: str, revision: str) -> None:
+        """Promote a revision: it is selected from now on, and there is no canary."""
+        path = f"/api/v1/namespaces/{namespace}/services/{service}"
+        self.client.merge(
+            path,
+            {
+                "metadata": {"annotations": {"conch.dev/canary": None}},
+                "spec": {"selector": {"conch.dev/revision": revision}},
+            },
+        )
 
     def answering(self, address: str, service: str) -> subprocess.Popen[str]:
         """Start a process that answers at an address as a pod of a service does."""

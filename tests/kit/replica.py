@@ -2,8 +2,8 @@
 
 ``python -m tests.kit.replica ADDRESS SERVICE MODEL``. What it should do besides answering is said by
 requests: JSON with ``{"parameters": {"sleep": 0.5}}``, or, for all from then on, ``POST /mode/hang``,
-``/mode/fail`` and ``/mode/fine``, which no front door lets through. An inference answers with the
-address. The tests on the local cluster do the same with the real Triton.
+``/mode/fail``, ``/mode/cut`` (the connection, unanswered), ``/mode/slow`` (by 0.2 s) and
+``/mode/fine``, which no front door lets through. An inference answers with the address. The tests on the local cluster do the same with the real Triton.
 """
 
 import asyncio
@@ -17,6 +17,8 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from conch.api.names import PORT_GRPC, PORT_HTTP
 
+SLOW_S = 0.2
+
 
 class Replica:
     """What it answers."""
@@ -24,7 +26,7 @@ class Replica:
     def __init__(self, address: str, service: str, model: str) -> None:
         self.address, self.service, self.model = address, service, model
         self.mode = "fine"
-        self.answered = 0
+        self.answered = self.failed = 0
 
     async def name(self, _: web.Request) -> web.Response:
         return web.json_response({"name": self.service, "version": "2.51.0"}, dumps=_compact)
@@ -44,7 +46,12 @@ class Replica:
             return web.json_response({"error": "expected 1 inputs but got 0 inputs"}, status=400)
         if self.mode == "hang":
             await asyncio.sleep(3600)
+        if self.mode == "cut" and request.transport is not None:
+            request.transport.abort()
+        if self.mode == "slow":
+            await asyncio.sleep(SLOW_S)
         if self.mode == "fail":
+            self.failed += 1
             return web.json_response({"error": "the model failed"}, status=500)
         await asyncio.sleep(float((body.get("parameters") or {}).get("sleep", 0)))
         self.answered += 1
@@ -53,7 +60,8 @@ class Replica:
 
     async def set_mode(self, request: web.Request) -> web.Response:
         self.mode = request.match_info["mode"]
-        return web.json_response({"answered": self.answered})
+        failed, self.failed = self.failed, 0
+        return web.json_response({"answered": self.answered, "failed": failed})
 
 
 _TOLD = ("authorization", "x-api-key")
@@ -76,9 +84,12 @@ class _Grpc(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc
         if request.model_name != self._replica.model:
             await context.abort(grpc.StatusCode.NOT_FOUND, "unknown model")
         if self._replica.mode == "fail":
+            self._replica.failed += 1
             await context.abort(grpc.StatusCode.INTERNAL, "the model failed")
         if request.parameters["sleep"].int64_param:
             await asyncio.sleep(request.parameters["sleep"].int64_param / 1000)
+        if self._replica.mode == "slow":
+            await asyncio.sleep(SLOW_S)
         return self._answer(request)
 
     async def ModelStreamInfer(self, requests: Any, _: Any) -> Any:  # noqa: N802

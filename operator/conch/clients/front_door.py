@@ -15,6 +15,7 @@ from typing import Any, Protocol, TypeVar
 import aiohttp
 
 from conch.api.names import PORT_FRONT_DOOR_AGENT
+from conch.decisions.canary import Tally
 from conch.decisions.fleet import ServiceKey
 
 K = TypeVar("K")
@@ -50,6 +51,9 @@ class Report:
     """Requests under way to each pod that leaves, by UID; one that is missing is not known yet."""
     broken: Mapping[str, str] = field(default_factory=dict)
     """By UID, pods that take requests and answer none, and how that showed."""
+    canaries: Mapping[ServiceKey, Mapping[str, Tally]] = field(default_factory=dict)
+    """By service and revision, what requests came to since the service has its canary, or the agent
+    began: both revisions, as soon as the agent knows of them."""
 
 
 class ReportSource(Protocol):
@@ -78,6 +82,7 @@ def report_of(body: object) -> Report:
         waiting=_entries(body, "waiting", _service, _count),
         in_flight=_entries(body, "in_flight", _uid, _count),
         broken=_entries(body, "broken", _uid, _words),
+        canaries=_entries(body, "canaries", _service, _tallies),
     )
 
 
@@ -131,6 +136,22 @@ def _words(value: Any) -> str:
     if not isinstance(value, str):
         raise ValueError(f"{value!r:.80} is no text")  # noqa: TRY004
     return value[:_WORDS]
+
+
+def _tallies(value: Any) -> dict[str, Tally]:
+    if not isinstance(value, dict) or "" in value:
+        raise ValueError(f"{value!r:.80} are no tallies by revision")
+    return {revision: _tally(told) for revision, told in value.items()}
+
+
+def _tally(value: Any) -> Tally:
+    if not isinstance(value, dict) or not isinstance(value.get("buckets"), list):
+        raise ValueError(f"{value!r:.80} is no tally")  # noqa: TRY004
+    requests, failed, retried = (_count(value.get(n)) for n in ("requests", "failed", "retried"))
+    found = Tally(requests, failed, retried, tuple(map(_count, value["buckets"])))
+    if not found.sound:
+        raise ValueError(f"{value!r:.80} counts more than there is")
+    return found
 
 
 class Agents:

@@ -182,6 +182,7 @@ class Agent:
             self._tenants.add(route.tenant)
         await self.steering.steer(key, route, entries, self.watcher.judge.broken)
         await self._limit(key, self.knowledge.share())
+        self.watcher.canaries.keep(key, route)
         if route is None:
             self.watcher.traffic.forget(str(key))
             return before is not None
@@ -240,6 +241,8 @@ class Agent:
             tuple(sorted(report.waiting.items())),
             tuple(sorted(report.in_flight.items())),
             tuple(sorted(report.broken.items())),
+            # Counts change all the time; a canary that fails is news.
+            self.watcher.canaries.errors(),
         )
         if content != self._content:
             self._content = content
@@ -254,6 +257,7 @@ class Agent:
             waiting=dict(self.watcher.waiting),
             in_flight=dict(self._in_flight),
             broken=dict(self.watcher.judge.broken),
+            canaries=self.watcher.canaries.tallies(),
         )
 
     async def news(self, after: int | None, wait: float) -> None:

@@ -12,6 +12,7 @@ from conch.api.endpoint import RequestLimits
 from conch.api.names import PORT_GRPC, PORT_HTTP
 from conch.frontdoor import log, refusals
 from conch.frontdoor.commands import backend, server
+from conch.frontdoor.drawn import drawn, once
 from conch.frontdoor.public import COMMON, public
 from conch.frontdoor.routes import Route, Rules
 from conch.frontdoor.setup import Setup
@@ -22,6 +23,8 @@ MOST_PER_REPLICA = 256
 CHECK_S = 2.0
 """Seconds between two looks whether a pod is still the service's."""
 REPLAY = "conn-failure empty-response"
+_DRAWN = "use-server %[var(txn.place)] if { var(txn.place) -m found }"
+"""To the pod of a canary; see conch.frontdoor.drawn."""
 Profiles = Mapping[tuple[Rules, str], str]
 
 
@@ -55,7 +58,7 @@ def shape_of(route: Route, slots: Slots) -> Shape:
 def configuration(setup: Setup, services: Sequence[tuple[Route, Slots]], *, mark: str) -> str:
     """Return the text of haproxy.cfg; ``mark`` is a word by which a running worker is known."""
     lines = [*_global(setup, mark), *_defaults(setup), *public(setup), *_held(setup)]
-    lines += [*_next(setup), *_pages(setup)]
+    lines += [*_next(setup), *drawn(setup), *_pages(setup)]
     profiles = _profiles(services)
     for (rules, protocol), name in profiles.items():
         title = f"defaults {name} from {COMMON}"
@@ -238,7 +241,7 @@ def _profile(rules: Rules, protocol: str) -> Iterator[str]:
     if rules.replay:
         yield f"retry-on {REPLAY}"
         yield "option http-buffer-request"
-        yield "http-request disable-l7-retry if { req.body -m sub sequence_id }"
+        yield from once(protocol)
     if protocol == "grpc":
         yield f"default-server proto h2 maxconn {MOST_PER_REPLICA}"
         return
@@ -262,12 +265,14 @@ def _http(route: Route, slots: Slots, setup: Setup) -> Iterator[str]:
     # Both here: a backend with rules of its own for checks has none of its profile's.
     yield "http-check send meth GET uri /v2"
     yield f"http-check expect rstring {_identity(route)}"
+    yield _DRAWN
     for index, slot in enumerate(slots):
         yield f"server {server(index)} {_address(slot, PORT_HTTP)} weight {slot.weight}{_state(slot)}"
     yield f"server held {setup.held_socket} backup no-check maxconn 0 slowstart 0"
 
 
 def _grpc(route: Route, slots: Slots, setup: Setup) -> Iterator[str]:
+    yield _DRAWN
     for index, slot in enumerate(slots):
         tracked = f"{backend(route.key, 'http')}/{server(index)}"
         yield f"server {server(index)} {_address(slot, PORT_GRPC)} weight {slot.weight} track {tracked}"

@@ -65,6 +65,12 @@ class Judge:
     _slow: dict[str, deque[float]] = field(default_factory=dict)
     """Seconds of the last answers, by service."""
 
+    def failed(self, uid: str, now: float) -> None:
+        """Take over that a replica failed at a request that another one answered then."""
+        record = self._records.setdefault(uid, _Record(answered_at=now))
+        record.answered_at = now
+        record.failures += 1
+
     def saw(self, request: Request, uid: str, now: float) -> None:
         """Take over a request that a replica took."""
         record = self._records.setdefault(uid, _Record(answered_at=now))

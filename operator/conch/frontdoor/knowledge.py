@@ -1,10 +1,12 @@
 """What the agent knows of the cluster, and which services a change is about."""
 
+import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from conch.api.endpoint import Endpoint
 from conch.api.names import (
+    ANNOTATION_CANARY,
     LABEL_FRONT_DOOR,
     LABEL_REVISION,
     LABEL_SERVICE,
@@ -17,9 +19,11 @@ from conch.api.tenant import TenantSpec
 from conch.decisions.fleet import ServiceKey
 from conch.decisions.shares.tenancy import Claimant, owners
 from conch.frontdoor.lookups import Tenants
-from conch.frontdoor.routes import Route, route_of, weight_of
+from conch.frontdoor.routes import Route, canary_of, route_of, weight_of
 from conch.provisioning.metadata import bounded
 from conch.reconcile.resolve import Fault, parsed
+
+logger = logging.getLogger(__name__)
 
 Object = dict[str, Any]
 Label = tuple[str, str]
@@ -39,6 +43,10 @@ class Knowledge:
         self._keys: dict[Label, ServiceKey] = {}
         self._pods: dict[Label, dict[str, Object]] = {}
         self._selected: dict[Label, str] = {}
+        self._canaries: dict[Label, str] = {}
+        """What Services say of theirs."""
+        self._told_of: dict[Label, str] = {}
+        """Canaries that are none, and were told of."""
         self._tenants: dict[str, Object] = {}
         self._weights: dict[str, int] = {}
         """Of replicas, by their pool's label."""
@@ -116,6 +124,11 @@ class Knowledge:
             self._selected.pop(label, None)
         elif LABEL_REVISION in selector:
             self._selected[label] = selector[LABEL_REVISION]
+        canary = (body["metadata"].get("annotations") or {}).get(ANNOTATION_CANARY)
+        if gone or canary is None:
+            self._canaries.pop(label, None)
+        elif LABEL_SERVICE in selector:
+            self._canaries[label] = str(canary)
         self._touch(label)
 
     def _tenant(self, body: Object, *, gone: bool) -> None:
@@ -165,7 +178,8 @@ class Knowledge:
         if key not in self.services or key not in self._endpoints:
             return None
         label = (key.namespace, bounded(key.name))
-        return route_of(
+        canary = self._canaries.get(label)
+        route = route_of(
             key,
             self._endpoints[key],
             tenant=self.tenants.of(key.namespace),
@@ -173,7 +187,23 @@ class Knowledge:
             revision=self._selected.get(label),
             pods=self._pods.get(label, {}).values(),
             weights=self._weights,
+            canary=None if canary is None else canary_of(canary),
         )
+        self._tell_of(label, canary, route)
+        return route
+
+    def _tell_of(self, label: Label, canary: str | None, route: Route) -> None:
+        """Log once that a canary is none: it is malformed, or has no pod."""
+        if canary is None or route.canary is not None:
+            self._told_of.pop(label, None)
+            return
+        read = canary_of(canary)
+        if read is not None and read[0] == self._selected.get(label):
+            return  # it has all of the traffic
+        if self._told_of.get(label) != canary:
+            self._told_of[label] = canary
+            why = "is no REVISION=PERCENT" if read is None else "names a revision without a pod"
+            logger.warning("%s: the canary %r %s; it gets no requests", route.key, canary, why)
 
     def created(self) -> Mapping[ServiceKey, str]:
         """Return when each service was made (ISO 8601)."""
@@ -211,6 +241,9 @@ def _is_ready(pod: Object) -> bool:
 def kept(body: Object) -> Object:
     """Return what the agent keeps of an object: a fleet's pods are large, and little of them counts."""
     meta = {k: v for k, v in body["metadata"].items() if k not in ("managedFields", "annotations")}
+    if body["kind"] == "Service":
+        said = body["metadata"].get("annotations") or {}
+        meta["annotations"] = {k: v for k, v in said.items() if k == ANNOTATION_CANARY}
     if body["kind"] != "Pod":
         return {**body, "metadata": meta}
     status = body.get("status") or {}

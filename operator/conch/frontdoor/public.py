@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from conch.frontdoor import refusals
+from conch.frontdoor.routes import WHOLE
 from conch.frontdoor.setup import Jwt, Setup
 
 COMMON = "common"
@@ -18,6 +19,7 @@ MAPS = (
     "rate",  # namespace/service, or tenant|: requests in a second
     "rate10",  # the same: requests in ten seconds, of what is slower
     "concurrent",  # the same: requests at a time
+    "canaries",  # namespace/service under a canary: share, revisions and places; see draw.lua
 )
 """What the rules look up; each is a file in the beginning, and changed at run time."""
 
@@ -33,14 +35,18 @@ METHODS = (
 """Of gRPC's inference.GRPCInferenceService."""
 LOG = (
     "R %[var(txn.service)] %[var(txn.tenant)] %ST %[var(txn.grpc)] %[var(txn.protocol)] %b %s %ts "
-    "%Tw %[date(0,us),sub(txn.begun)]"
+    "%Tw %[date(0,us),sub(txn.begun)] %[var(txn.canary)] %[var(txn.place)] %[var(txn.answered)] "
+    "%[date(0,us),sub(txn.sent)]"
 )
-"""One line a request: what the agent counts. Times in ms (waiting) and us (all of it)."""
+"""One line a request: what the agent counts. Times in ms (waiting) and us (all of it, and since it went
+on). Under a canary: what the map says, which place was drawn, and which answered; a stream has no time."""
 ANONYMOUS = "-"
 """The tenant of callers without a key, at services that need none."""
 _ANY_BODY = 1 << 40
 _BODY_S = 5
 """Seconds for a call's first bytes, once its head is there."""
+_WHOLE_BODY_S = 10
+"""Seconds for a body, or as much as the buffer holds, of a service under a canary."""
 
 
 def public(setup: Setup) -> list[str]:
@@ -79,7 +85,10 @@ def _public(setup: Setup) -> Iterator[str]:
     yield from _limits(setup)
     yield from _protocol(setup)
     yield from _sizes(setup)
+    yield from _draw(setup)
     yield "use_backend pages if page !grpc"
+    for protocol, spoken in (("grpc", "grpc"), ("http", "!grpc")):
+        yield f"use_backend drawn-{protocol} if {spoken} {{ var(txn.place) -m found }}"
     yield "use_backend %[var(txn.service),regsub(/,:)]:grpc if grpc"
     yield "use_backend %[var(txn.service),regsub(/,:)]:http"
 
@@ -98,7 +107,7 @@ def _caller(setup: Setup) -> Iterator[str]:
     if setup.jwt is not None:
         yield from _token(setup.jwt, bearer)
     # What a model's own code sees must not be what opens other services.
-    for header in ("authorization", "x-api-key", "conch-tenant", "conch-backend"):
+    for header in ("authorization", "x-api-key", "conch-tenant", "conch-backend", "conch-place"):
         yield f"http-request del-header {header}"
 
 
@@ -234,6 +243,23 @@ def _sizes(setup: Setup) -> Iterator[str]:
     size = "req.body,bytes(1,4),hex,hex2i,sub(txn.most)"
     yield f"http-request set-var(txn.body) {size} if grpc unary"
     yield from refusals.after_body(refusals.TOO_LARGE, "{ var(txn.body) -m int gt 0 }")
+
+
+def _draw(setup: Setup) -> Iterator[str]:
+    """Yield what draws inferences for a canary, each on its own; all else is stable's.
+
+    Those that are not drawn wait for their bodies too, so that times can be compared.
+    """
+    canaries = setup.map_file("canaries")
+    yield "acl infers path_end /infer /generate /generate_stream /ModelInfer /ModelStreamInfer"
+    yield f"http-request set-var(txn.canary) var(txn.service),map_str({canaries}) if infers"
+    yield "acl under_canary var(txn.canary) -m found"
+    stream = "{ path_end /ModelStreamInfer }"
+    yield f"http-request wait-for-body time {_WHOLE_BODY_S}s if under_canary !{stream}"
+    yield f"http-request set-var(txn.sent) date(0,us) if under_canary !{stream}"
+    yield "http-request set-var(txn.share) var(txn.canary),field(1,:) if under_canary"
+    yield f"http-request set-var(txn.drawn) rand({WHOLE}),sub(txn.share) if under_canary"
+    yield "http-request lua.draw if under_canary { var(txn.drawn) -m int lt 0 }"
 
 
 def _tables() -> list[str]:

@@ -1,5 +1,6 @@
 """From the cluster's objects to routes: who may ask which service, and which pods answer. Pure."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +15,9 @@ Object = Mapping[str, Any]
 _LOADS, _IS = "--load-model=", "--id="
 PLAIN, HEAVIEST = 64, 256
 """Weight of a replica on an accelerator of speed 1, and the greatest that HAProxy knows."""
+_CANARY = re.compile(r"([A-Za-z0-9][A-Za-z0-9_.-]{0,62})=([0-9]{1,3}(?:\.[0-9]{1,2})?)")
+WHOLE = 10_000
+"""Hundredths of a percent, in which shares are drawn."""
 ANYBODY = "*"
 """In spec.endpoint.tenants: whoever has a key."""
 
@@ -37,6 +41,19 @@ class Replica:
     """Whether its Triton says which service it serves."""
     weight: int = PLAIN
     """What it takes against others, by its accelerator's speed."""
+    canary: bool = False
+    """Whether it takes only requests that are drawn for it, as long as others take the rest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Canary:
+    """A revision that gets a share of the requests, to see whether it is fit for all."""
+
+    revision: str
+    stable: str
+    """The revision that gets the others."""
+    share: int
+    """Hundredths of a percent, above 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +86,13 @@ class Route:
     """Further names that it asks for, in lower case."""
     rules: Rules
     replicas: tuple[Replica, ...] = ()
+    canary: Canary | None = None
 
     @property
     def model(self) -> str | None:
         """Triton's name of the model that answers now, as far as that is known."""
         named = [r for r in self.replicas if r.model is not None]
-        taking = [r for r in named if r.takes]
+        taking = sorted((r for r in named if r.takes), key=lambda r: r.canary)
         return (taking or named)[0].model if named else None
 
     @property
@@ -106,14 +124,21 @@ def route_of(
     revision: str | None,
     pods: Iterable[Object],
     weights: Mapping[str, int] = {},  # never changed
+    canary: tuple[str, int] | None = None,
 ) -> Route:
     """Return the route of a service.
 
     ``domain``: that of the installation's hosts, None where it has none. ``revision``: the one that
     the Service selects, None while there is no Service. ``pods``: all pods of the service.
-    ``weights``: those of pods, by the pool that their label names.
+    ``weights``: those of pods, by the pool that their label names. ``canary``: a revision and its
+    share; without a pod, or as the one that is selected, it is none.
     """
-    replicas = (replica_of(p, revision, weights) for p in pods)
+    pods = list(pods)
+    found = None
+    if canary is not None and revision not in (None, canary[0]):
+        there = any(_revision(p) == canary[0] for p in pods)
+        found = Canary(canary[0], str(revision), canary[1]) if there else None
+    replicas = (replica_of(p, revision, weights, found) for p in pods)
     return Route(
         key=key,
         tenant=tenant,
@@ -122,16 +147,34 @@ def route_of(
         hosts=tuple(h.lower() for h in endpoint.hosts),
         rules=rules_of(endpoint),
         replicas=tuple(sorted(replicas, key=lambda r: r.name)),
+        canary=found,
     )
 
 
-def replica_of(pod: Object, revision: str | None, weights: Mapping[str, int]) -> Replica:
+def canary_of(text: str) -> tuple[str, int] | None:
+    """Return revision and share (hundredths of a percent) of ``REVISION=PERCENT``; None if malformed."""
+    match = _CANARY.fullmatch(text.strip())
+    if match is None:
+        return None
+    share = round(float(match[2]) * (WHOLE // 100))
+    return (match[1], share) if 0 < share <= WHOLE else None
+
+
+def _revision(pod: Object) -> str | None:
+    found: str | None = (pod["metadata"].get("labels") or {}).get(LABEL_REVISION)
+    return found
+
+
+def replica_of(
+    pod: Object, revision: str | None, weights: Mapping[str, int], canary: Canary | None = None
+) -> Replica:
     """Return a pod as traffic sees it, where the Service selects that revision."""
     meta, status = pod["metadata"], pod.get("status") or {}
     labels = meta.get("labels") or {}
     deleted = "deletionTimestamp" in meta
     serving = labels.get(LABEL_SERVING) == SERVING and not deleted
-    selected = revision is not None and labels.get(LABEL_REVISION) == revision
+    drawn = canary is not None and _revision(pod) == canary.revision
+    selected = drawn or (revision is not None and _revision(pod) == revision)
     args = _triton_args(pod)
     address = str(status.get("podIP") or "")
     return Replica(
@@ -143,6 +186,7 @@ def replica_of(pod: Object, revision: str | None, weights: Mapping[str, int]) ->
         model=next((a.removeprefix(_LOADS) for a in args if a.startswith(_LOADS)), None),
         proves=any(a.startswith(_IS) for a in args),
         weight=weights.get(labels.get(LABEL_POOL, ""), PLAIN),
+        canary=drawn,
     )
 
 

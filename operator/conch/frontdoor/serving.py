@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
 from aiohttp import web
@@ -52,6 +53,7 @@ class _Door:
         self._agent, self._clock = agent, clock
         self._registry = CollectorRegistry()
         self._registry.register(agent.watcher.traffic)
+        self._registry.register(agent.watcher.canaries)
         self._registry.register(_Gauges(agent))
 
     async def health(self, _: web.Request) -> web.Response:
@@ -83,6 +85,10 @@ class _Door:
                 "waiting": report.waiting,
                 "in_flight": report.in_flight,
                 "broken": report.broken,
+                "canaries": {
+                    service: {revision: asdict(tally) for revision, tally in tallies.items()}
+                    for service, tallies in report.canaries.items()
+                },
             }
         )
 

@@ -29,7 +29,7 @@ class Jwt:
     audience: str | None = None
 
 
-SCRIPTS = ("hold.lua", "refuse.lua")
+SCRIPTS = ("hold.lua", "refuse.lua", "draw.lua")
 """Files of this package."""
 
 
@@ -90,6 +90,10 @@ class Setup:
     def held_socket(self) -> str:
         """Where requests wait, in HAProxy's words."""
         return f"unix@{self.directory / 'held.sock'}"
+
+    def drawn_socket(self, which: str) -> str:
+        """Return where requests go on that were drawn for a canary: ``canary``, or back to ``stable``."""
+        return f"unix@{self.directory / f'drawn-{which}.sock'}"
 
     def map_file(self, name: str) -> Path:
         """Return the file of a map, which is also its name at run time."""

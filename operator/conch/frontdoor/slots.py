@@ -45,12 +45,14 @@ def assigned(
 
     A pod keeps its place while it is known. One that takes nothing any more is drained there, and
     one that never took anything gets none; in a ``broken`` one (UIDs) nothing is waited for. A place
-    is free once its pod is gone.
+    is free once its pod is gone. A canary has no weight, which leaves it what is drawn for it, unless
+    there is nobody else.
     """
-    known = {r.uid: r for r in replicas}
+    others = any(r.takes and not r.canary and r.uid not in broken for r in replicas)
+    known = {r.uid: _weighed(r, aside=others) for r in replicas}
     slots = [_kept(slot, known, broken) for slot in old]
     placed = {s.uid for s in slots}
-    waiting = [r for r in replicas if r.takes and r.uid not in placed and r.uid not in broken]
+    waiting = [r for r in known.values() if r.takes and r.uid not in {*placed, *broken}]
     free = [i for i, s in enumerate(slots) if s.uid is None]
     if len(free) < len(waiting):
         more = places(len(placed - {None}) + len(waiting)) - len(slots)
@@ -59,6 +61,10 @@ def assigned(
     for index, replica in zip(free, waiting, strict=False):
         slots[index] = Slot(replica.uid, replica.address, replica.weight, State.READY)
     return tuple(slots) if slots else (Slot(),) * FEWEST
+
+
+def _weighed(replica: Replica, *, aside: bool) -> Replica:
+    return replace(replica, weight=0) if replica.canary and aside else replica
 
 
 def _kept(slot: Slot, known: Mapping[str, Replica], broken: Collection[str]) -> Slot:

@@ -12,6 +12,7 @@ from pathlib import Path
 from conch.clients.clock import Clock
 from conch.clients.haproxy import HAProxy, HAProxyError
 from conch.decisions.fleet import ServiceKey
+from conch.frontdoor import canaries
 from conch.frontdoor.commands import backend, server, slot_commands
 from conch.frontdoor.config import Shape, beginning, configuration, shape_of
 from conch.frontdoor.public import MAPS
@@ -45,6 +46,8 @@ class Steering:
         """The newest worker's process, as last seen."""
         self.old_workers: list[int] = []
         self.reloads = 0
+        self._begins = 0
+        """Workers that were asked to begin, and of which it was seen whether they did: odd in between."""
         self._filed: dict[ServiceKey, Slots] = {}
         """As the running configuration's file has them."""
         self._shapes: dict[ServiceKey, Shape] = {}
@@ -69,6 +72,7 @@ class Steering:
             self.routes.pop(key, None)
             self._waiting.pop(key, None)
             await self._put(key, {})
+            await self._put(_canary(key), {})
             await self._place(key, (), broken)
             return
         self.routes[key] = route
@@ -79,6 +83,8 @@ class Steering:
             await self._put(key, entries)
         else:
             self._waiting[key] = entries
+        # Places that were just told are drawn from then on; one that drains takes none in between.
+        await self._put(_canary(key), canaries.entries(route, self.slots.get(key, ())))
 
     async def _place(
         self, key: ServiceKey, replicas: Sequence[Replica], broken: Collection[str]
@@ -152,8 +158,16 @@ class Steering:
         for key, route in sorted(self.routes.items()):
             wanted = assigned(self.slots.get(key, ()), route.replicas, broken)
             services.append((route, wanted))
+            self._tables.put(_canary(key), canaries.entries(route, wanted), self._files)
         mark = next(self._marks)
         self._write(services, mark)
+        self._begins += 1
+        try:
+            return await self._begin(services, mark)
+        finally:
+            self._begins += 1
+
+    async def _begin(self, services: list[tuple[Route, Slots]], mark: str) -> bool:
         if not await self._begun(mark):
             logger.error(
                 "HAProxy did not take the new configuration: see its log; the old one goes on"
@@ -194,7 +208,11 @@ class Steering:
 
     async def look_at_workers(self) -> None:
         """Look which workers there are. One that nobody asked for knows only what the files say."""
-        worker, self.old_workers = await self._haproxy.workers()
+        begins = self._begins
+        worker, old_workers = await self._haproxy.workers()
+        if begins % 2 or begins != self._begins:
+            return  # it begins because it was asked to
+        self.old_workers = old_workers
         if self.worker is not None and worker not in (None, self.worker):
             logger.warning("HAProxy has begun anew by itself; it is told of all that has changed")
             self.outdated()
@@ -223,6 +241,11 @@ class Steering:
     def backends(self, key: ServiceKey) -> tuple[str, str]:
         """Return the names of a service's backends."""
         return backend(key, "http"), backend(key, "grpc")
+
+
+def _canary(key: ServiceKey) -> str:
+    """Return as whose the entry of a service's canary is known."""
+    return f"canary of {key}"
 
 
 def _written(slots: Slots) -> Slots:

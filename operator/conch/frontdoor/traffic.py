@@ -21,8 +21,27 @@ OTHER = "other"
 """Label of tenants that nobody knows, as signed tokens may name them."""
 WAIT = "W "
 _REQUEST = "R "
-_FIELDS = 9
+_NONE = "-"
+"""What HAProxy writes for what is not there."""
+_FIELDS = 13
 """Of a request's line after the service and the tenant; see conch.frontdoor.public.LOG."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """What a request under a canary met."""
+
+    canary: str
+    stable: str
+    """Revisions."""
+    places: frozenset[str]
+    """Of the canary, in HAProxy's names."""
+    place: str | None
+    """The one that was drawn; None where the request was stable's."""
+    answered: str | None
+    """The place that answered a request that was drawn."""
+    seconds: float | None
+    """Since the request went on, with its body; None for a stream."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +64,8 @@ class Request:
     """Seconds that it waited in a queue."""
     seconds: float
     """All of it, with what it was held."""
+    drawn: Drawn | None = None
+    """Where the service had a canary when it came."""
 
     @property
     def code(self) -> str:
@@ -60,7 +81,7 @@ def request_of(line: str) -> Request | None:
     head = words[0].rsplit(" ", 1)
     if len(words) != _FIELDS or len(head) != 2:
         return None
-    status, grpc, protocol, backend, server, ended, queued, micros = words[1:]
+    status, grpc, protocol, backend, server, ended, queued, micros = words[1:9]
     try:
         return Request(
             service=head[0],
@@ -73,9 +94,25 @@ def request_of(line: str) -> Request | None:
             ended=ended,
             queued=max(0, int(queued)) / 1e3,
             seconds=max(0, int(micros)) / 1e6,
+            drawn=_drawn(*words[9:]),
         )
     except ValueError:
         return None
+
+
+def _drawn(told: str, place: str, answered: str, micros: str) -> Drawn | None:
+    """Return what the end of a line tells; ``told`` is the entry of the map of canaries."""
+    parts = told.split(":")
+    if len(parts) != 4:
+        return None
+    return Drawn(
+        canary=parts[1],
+        stable=parts[2],
+        places=frozenset(p.partition("/")[0] for p in parts[3].split(",")),
+        place=None if place == _NONE else place,
+        answered=None if answered == _NONE else answered,
+        seconds=None if micros == _NONE else max(0, int(micros)) / 1e6,
+    )
 
 
 @dataclass(slots=True)

@@ -4,7 +4,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
@@ -12,7 +12,10 @@ import aiohttp
 from conch.api.names import PORT_HTTP
 from conch.clients.clock import Clock
 from conch.clients.haproxy import HAProxy, HAProxyError, counts_in, used_in
+from conch.decisions.canary import Tally
 from conch.decisions.fleet import ServiceKey
+from conch.frontdoor.canaries import Canaries, retried
+from conch.frontdoor.commands import backend as backend_of
 from conch.frontdoor.judge import Judge
 from conch.frontdoor.setup import Setup
 from conch.frontdoor.steering import Steering
@@ -34,6 +37,8 @@ class Report:
     waiting: Mapping[str, int]
     in_flight: Mapping[str, int]
     broken: Mapping[str, str]
+    canaries: Mapping[str, Mapping[str, Tally]] = field(default_factory=dict)
+    """What was counted of services under a canary, by service and revision."""
 
 
 class Watcher:
@@ -43,6 +48,7 @@ class Watcher:
         self._setup, self._haproxy, self._steering, self._clock = setup, haproxy, steering, clock
         self.traffic = Traffic()
         self.judge = Judge()
+        self.canaries = Canaries()
         self.asked: dict[str, float] = {}
         self.pairs: dict[str, int] = {}
         """Requests under way, by ``tenant|namespace/service``."""
@@ -72,9 +78,22 @@ class Watcher:
         known = key in self._steering.routes
         self.traffic.count(request, known=known, tenant_known=self.known_tenant(request.tenant))
         if known:
-            uid = self._steering.place_of(request.backend, request.server)
-            if uid is not None:
-                self.judge.saw(request, uid, self._clock.monotonic())
+            self.canaries.count(request)
+            self._blame(request, key)
+
+    def _blame(self, request: Request, key: ServiceKey) -> None:
+        """Tell the judge which replica a request was answered by, or which failed at it."""
+        now, backend, place = self._clock.monotonic(), request.backend, request.server
+        drawn = request.drawn
+        if drawn is not None and drawn.place is not None:
+            backend = backend_of(key, request.protocol)
+            place = drawn.answered or drawn.place
+            first = self._steering.place_of(backend, drawn.place)
+            if retried(request) and first is not None:
+                self.judge.failed(first, now)
+        uid = self._steering.place_of(backend, place)
+        if uid is not None:
+            self.judge.saw(request, uid, now)
 
     async def look(self) -> None:
         """Look at what is under way. Raises HAProxyError."""

@@ -13,12 +13,15 @@ from typing import Any
 from conch.api.names import FRONT_DOOR, LABEL_FRONT_DOOR
 from conch.clients.clock import Clock
 from conch.clients.front_door import Report
+from conch.decisions.canary import Tally
 from conch.decisions.fleet import ServiceKey
 from conch.reconcile.gather import ServiceFacts
 from conch.reconcile.store import leaving
 from conch.reconcile.views import condition
 
 Object = dict[str, Any]
+Tallies = Mapping[str, Tally]
+"""By revision."""
 
 FRESH_S = 15.0
 """Age up to which a report tells of now: three polls, each of which brings one."""
@@ -86,6 +89,8 @@ class Heard:
     said: tuple[_Said, ...] = ()
     asked_at: Mapping[ServiceKey, float] = field(default_factory=dict)
     """When a request last had to wait for a replica, in monotonic seconds."""
+    canaries: Mapping[ServiceKey, Tallies] = field(default_factory=dict)
+    """What all replicas counted, those that are gone included."""
     moment: float = 0.0
     """Now, in monotonic seconds."""
     wall: float = 0.0
@@ -163,6 +168,15 @@ class Heard:
                     found.setdefault(uid, words)
         return found
 
+    def canary(self, key: ServiceKey) -> Tallies | None:
+        """Return what requests to a service under a canary came to, by revision.
+
+        Counts only grow; use Tally.since, also since they begin anew with the operator. None where no
+        replica tells of that canary now: what nobody counts is unknown, never zero.
+        """
+        told = any(key in s.report.canaries for s in self.said if self._fresh(s))
+        return self.canaries.get(key) if told else None
+
     def _fresh(self, said: _Said) -> bool:
         return said.at is not None and self.moment - said.at <= FRESH_S
 
@@ -175,6 +189,7 @@ class Reports:
         self._wake = wake
         self._said: dict[str, _Said] = {}
         self._asked: dict[ServiceKey, float] = {}
+        self._canaries: dict[ServiceKey, Tallies] = {}
 
     def live(self, doors: Mapping[str, Door]) -> None:
         """Take over which replicas there are, by UID."""
@@ -194,6 +209,7 @@ class Reports:
         now = self._clock.monotonic()
         news = known.at is None or now - known.at > FRESH_S or _differ(known.report, report)
         self._said[uid] = replace(known, at=now, report=report)
+        self._counted(known.report, report)
         for key, seconds in report.asked.items():
             if now - seconds > self._asked.get(key, -math.inf) + _JITTER_S:
                 self._asked[key] = now - seconds
@@ -201,21 +217,45 @@ class Reports:
         if news:
             self._wake()
 
+    def _counted(self, before: Report, report: Report) -> None:
+        """Add what a replica has counted since its report before, to what all did."""
+        for key, tallies in report.canaries.items():
+            had, all_of_it = before.canaries.get(key, {}), dict(self._canaries.get(key, {}))
+            for revision, tally in tallies.items():
+                grown = tally.since(had.get(revision))
+                all_of_it[revision] = all_of_it.get(revision, Tally()) + grown
+            self._canaries[key] = all_of_it
+        told = {key for said in self._said.values() for key in said.report.canaries}
+        for key in self._canaries.keys() - told:
+            del self._canaries[key]
+
     def heard(self, wall: float, moment: float) -> Heard:
         """Return all that is known now; ``wall`` since the epoch, ``moment`` monotonic, in seconds."""
         for key in [k for k, at in self._asked.items() if moment - at > REMEMBERED_S]:
             del self._asked[key]
-        return Heard(tuple(self._said.values()), dict(self._asked), moment, wall)
+        canaries = dict(self._canaries)
+        return Heard(tuple(self._said.values()), dict(self._asked), canaries, moment, wall)
 
 
 def _differ(before: Report, now: Report) -> bool:
     """Tell whether a report brings news; that more requests wait is none once they double."""
     if (before.in_flight, before.broken.keys()) != (now.in_flight, now.broken.keys()):
         return True
+    if _troubles(before) != _troubles(now):
+        return True
     return any(
         _far_apart(before.waiting.get(k, 0), now.waiting.get(k, 0))
         for k in {*before.waiting, *now.waiting}
     )
+
+
+def _troubles(report: Report) -> Mapping[tuple[ServiceKey, str], int]:
+    """Return what changes with a revision's first error under a canary, and once they double."""
+    return {
+        (key, revision): tally.errors.bit_length()
+        for key, tallies in report.canaries.items()
+        for revision, tally in tallies.items()
+    }
 
 
 def _far_apart(before: int, now: int) -> bool:

@@ -9,6 +9,7 @@ import pytest
 from conch.clients import front_door
 from conch.clients.front_door import NEVER, Agents, Report, ReportUnavailable, report_of
 from conch.clients.front_door_fake import FakeAgents
+from conch.decisions.canary import BOUNDS, Tally
 from conch.decisions.fleet import ServiceKey
 from tests.kit.front_door_report import Agent, keeps_to_the_contract
 
@@ -106,6 +107,36 @@ async def test_what_is_no_report_is_said(odd: dict[str, Any], words: str) -> Non
         with pytest.raises(ReportUnavailable, match=words):
             await agents.report("127.0.0.1", after=NEVER, wait=0.0)
         await agents.close()
+
+
+TALLY = {"requests": 3, "failed": 1, "retried": 1, "buckets": [1, *[0] * len(BOUNDS)]}
+
+
+def test_tallies_of_a_canary_are_read() -> None:
+    said = {"vision/digits": {"r1": TALLY, "r2": TALLY}, "nothing": {}}
+    found = report_of({"version": 1, "canaries": said}).canaries
+    tally = Tally(3, 1, 1, (1, *[0] * len(BOUNDS)))
+    assert found == {ServiceKey("vision", "digits"): {"r1": tally, "r2": tally}}
+    assert report_of({"version": 1}).canaries == {}
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        *([], 5, {"r1": []}, {"r1": {}}, {"": TALLY}),
+        {"r1": {**TALLY, "requests": 2}},
+        {"r1": {**TALLY, "requests": -1}},
+        {"r1": {**TALLY, "failed": 0.5}},
+        {"r1": {**TALLY, "retried": True}},
+        {"r1": {**TALLY, "buckets": None}},
+        {"r1": {**TALLY, "buckets": TALLY["buckets"][:-1]}},  # type: ignore[index]
+        {"r1": {**TALLY, "buckets": ["1"] * (len(BOUNDS) + 1)}},
+        {"r1": {n: v for n, v in TALLY.items() if n != "failed"}},
+    ],
+)
+def test_tallies_that_make_no_sense_are_no_report(told: Any) -> None:
+    with pytest.raises(ValueError, match="canaries"):
+        report_of({"version": 1, "canaries": {"vision/digits": told}})
 
 
 async def test_a_report_is_bounded_in_time_and_size(monkeypatch: pytest.MonkeyPatch) -> None:

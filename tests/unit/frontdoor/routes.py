@@ -35,7 +35,12 @@ def pod(name: str, *, ready: bool = True, deleted: bool = False, **more: Any) ->
     }
 
 
-def route(*pods: dict[str, Any], revision: str | None = "r1", **endpoint: Any) -> Route:
+def route(
+    *pods: dict[str, Any],
+    revision: str | None = "r1",
+    canary: tuple[str, int] | None = None,
+    **endpoint: Any,
+) -> Route:
     """Return the route of vision/digits with these pods."""
     return route_of(
         KEY,
@@ -44,6 +49,7 @@ def route(*pods: dict[str, Any], revision: str | None = "r1", **endpoint: Any) -
         domain="models.test",
         revision=revision,
         pods=pods,
+        canary=canary,
     )
 
 

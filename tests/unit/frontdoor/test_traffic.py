@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from conch.frontdoor.judge import FAILURES, Judge, Outcome, outcome
 from conch.frontdoor.traffic import Request, Traffic, request_of
 
-LINE = "R vision/digits acme 200 - http vision:digits:http s1 -- 3 12500"
+LINE = "R vision/digits acme 200 - http vision:digits:http s1 -- 3 12500 - - - -"
 UID = "uid-1"
 
 

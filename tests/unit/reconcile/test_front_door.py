@@ -1,13 +1,14 @@
 """What the replicas of the front door report together, and how they are listened to."""
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
 
 from conch.clients.front_door import Report
 from conch.clients.front_door_fake import FakeAgents
+from conch.decisions.canary import Tally
 from conch.decisions.fleet import ServiceKey
 from conch.reconcile import listening
 from conch.reconcile.front_door import FRESH_S, REMEMBERED_S, Door, Heard, Reports, doors_of
@@ -241,6 +242,59 @@ async def test_one_that_hangs_or_lies_stops_no_other(monkeypatch: pytest.MonkeyP
     assert fake.asked.count("ip-fine") == asked
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+def tally(requests: int, failed: int = 0) -> dict[str, Tally]:
+    return {"r2": replace(Tally(), requests=requests, failed=failed)}
+
+
+def counted(world: World) -> tuple[int, int] | None:
+    found = world.heard.canary(DIGITS)
+    return None if found is None else (found["r2"].requests, found["r2"].failed)
+
+
+def test_counts_of_canaries_are_those_of_all_replicas() -> None:
+    world = two()
+    assert counted(world) is None
+    world.take("a", canaries={DIGITS: tally(10, 1)})
+    assert counted(world) == (10, 1)
+    world.take("b", canaries={DIGITS: {**tally(5), "r1": Tally(90)}, FACES: tally(3)})
+    world.take("a", canaries={DIGITS: tally(12, 1)})
+    assert counted(world) == (17, 1)
+    assert (world.heard.canary(DIGITS) or {})["r1"].requests == 90
+    assert (world.heard.canary(FACES) or {})["r2"].requests == 3
+
+
+def test_an_agent_that_begins_anew_takes_nothing_away() -> None:
+    world = two().take("a", canaries={DIGITS: tally(10, 1)})
+    world.take("a", canaries={DIGITS: tally(0)})
+    assert counted(world) == (10, 1)
+    world.take("a", canaries={DIGITS: tally(4, 1)})
+    assert counted(world) == (14, 2)
+    world.take("b", canaries={DIGITS: tally(1)}).doors(door("b"))
+    assert counted(world) == (15, 2), "what one that is gone has counted, it has"
+
+
+def test_what_nobody_tells_of_a_canary_now_is_unknown() -> None:
+    world = two().take("a", canaries={DIGITS: tally(10)}).take("b", canaries={DIGITS: tally(10)})
+    world.now += FRESH_S + 1
+    assert counted(world) is None
+    world.take("b", canaries={DIGITS: tally(11)})
+    assert counted(world) == (21, 0), "what the silent one has told is so"
+    world.take("a").take("b")
+    assert counted(world) is None
+    world.take("a", canaries={DIGITS: tally(1)})
+    assert counted(world) == (1, 0), "another canary"
+
+
+def test_a_canarys_first_error_is_news_and_its_requests_are_none() -> None:
+    world = two().take("a", canaries={DIGITS: tally(10)})
+    woken = world.woken
+    world.take("a", canaries={DIGITS: tally(1000)})
+    assert world.woken == woken
+    for failed, news in ((1, 1), (2, 2), (3, 2), (4, 3), (7, 3)):
+        world.take("a", canaries={DIGITS: tally(1000, failed)})
+        assert world.woken == woken + news
 
 
 async def test_a_replica_that_moved_is_asked_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
