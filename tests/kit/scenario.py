@@ -406,13 +406,12 @@ def migrated(scenario: Scenario) -> int:
             "spec": {"service": "digits", "to": {"node": node}},
         }
         scenario.client.create(moves, body)
-        scenario.wait(
-            lambda path=f"{moves}/{name}": (
-                (scenario.client.get(path).get("status") or {}).get("phase")
-                in ("Done", "RolledBack")
-            ),
-            f"the end of {name}",
-        )
+
+        def over(path: str = f"{moves}/{name}") -> bool:
+            status = scenario.client.get(path).get("status") or {}
+            return status.get("phase") in ("Done", "RolledBack")
+
+        scenario.wait(over, f"the end of {name}")
     phases = {m["metadata"]["name"]: m["status"]["phase"] for m in scenario.client.items(moves)}
     assert phases == {"move": "Done", "nowhere": "RolledBack"}, phases
     scenario.wait(lambda: scenario.settled(2), "2 replicas")

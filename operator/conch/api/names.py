@@ -24,6 +24,9 @@ ANNOTATION_DEVICES = f"{GROUP}/devices"
 """What a pod asks of a DRA driver, NAME=COUNT, since its spec names a claim and no number."""
 ANNOTATION_CANARY = f"{GROUP}/canary"
 """On a Service: "REVISION=PERCENT" gives another revision that share of the requests."""
+ANNOTATION_ROLLOUT = f"{GROUP}/rollout"
+"""On a ModelService: what a person wants of the rollout of a revision, promote/REVISION, abort/REVISION or
+pause/REVISION; it says nothing of other revisions."""
 ANNOTATION_PAUSED = f"{GROUP}/paused"
 """On a ModelService: "true" makes Conch leave everything as it is."""
 

@@ -21,6 +21,7 @@ from conch.api.base import (
 )
 from conch.api.conditions import Condition
 from conch.api.endpoint import Endpoint
+from conch.api.rollout import RolloutSpec, RolloutStatus
 from conch.api.schedule import Schedule
 
 _DAY = 86400.0
@@ -271,6 +272,7 @@ class ModelServiceSpec(KubeModel):
     pod_template: PodTemplate = PodTemplate()
     triton: Triton = Triton()
     endpoint: Endpoint = Endpoint()
+    rollout: RolloutSpec = RolloutSpec()
 
 
 class PoolReplicas(KubeModel):
@@ -312,4 +314,6 @@ class ModelServiceStatus(KubeModel):
     where: Annotated[
         str | None, Field(description="pools in one text, for kubectl get: a100 x 3, t4 x 1")
     ] = None
+    rollout: RolloutStatus | None = None
+    """the last rollout of a new revision"""
     conditions: list[Condition] = []

@@ -17,6 +17,7 @@ from conch.cli.plugin_explain import Explanation, explain, is_paused
 from conch.cli.plugin_key_commands import key_app
 from conch.cli.plugin_moves import drain_command, migrate_command
 from conch.cli.plugin_read import events_of, read
+from conch.cli.plugin_rollout import rollout_app
 from conch.cli.plugin_scaling import account_of
 from conch.cli.plugin_simulate import simulate_command
 from conch.cli.plugin_target import (
@@ -51,6 +52,7 @@ app.command("migrate")(migrate_command)
 app.command("drain")(drain_command)
 app.add_typer(key_app, name="key")
 app.add_typer(top_app, name="top")
+app.add_typer(rollout_app, name="rollout")
 
 ServiceArgument = Annotated[str, typer.Argument(help="name of a ModelService", metavar="SERVICE")]
 

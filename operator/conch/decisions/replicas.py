@@ -18,6 +18,7 @@ from conch.decisions.fleet import Pod, Pool, ReplicaSet, Service, Shape
 from conch.decisions.migrating import Order
 from conch.decisions.placement import Ledger, Wish
 from conch.decisions.places import Pass, elsewhere, hold, set_of, targets_of, worth
+from conch.decisions.rolling import Course
 from conch.decisions.shares import Grant
 from conch.decisions.steps import Plan, SetPlan
 
@@ -37,6 +38,7 @@ def plan(
     grant: Grant | None = None,
     wish: Wish | None = None,
     orders: Sequence[Order] = (),
+    course: Course | None = None,
 ) -> Plan:
     """Return the next step towards ``wanted`` replicas of the service.
 
@@ -44,7 +46,8 @@ def plan(
     services planned later see what is left. ``now`` is in seconds since the epoch. ``grant`` is what
     the service may have of each pool, and the pods that others get the place of; None is no bound.
     ``wish`` tells of nodes that are better or worse for it, besides those where it runs already, and
-    ``orders`` of the places that migrations ask for.
+    ``orders`` of the places that migrations ask for. ``course``: how a new revision takes over; None is
+    as soon as it can.
     """
     revision = service.revision or service.serving_revision
     if revision is None:
@@ -53,25 +56,37 @@ def plan(
     wish = _beside(wish or Wish(), service, zones)
     run = Pass(_in_order(service), revision, pools, shapes, ledger, now, grant, wish, zones)
     run.orders += orders
+    course, updated = course or Course(), wanted
+    if course.most is not None:
+        updated = min(wanted, course.most)
     held = hold(run)
-    targets, shortage = targets_of(run, wanted, held)
-    targets |= elsewhere(run, wanted, targets)
+    targets, shortage = targets_of(run, updated, held)
+    targets |= elsewhere(run, updated, targets)
     granted = sum(targets[p.name] for p in pools)
     # What is granted and not free yet comes free by itself: nothing has to be given up for it.
-    short = shortage > 0 and (grant is None or grant.total < wanted)
+    beyond = grant is None or grant.total < updated
+    # Of a last one that goes, the place is granted before it is free.
+    short = shortage > 0 and (beyond or course.swap) and not course.whole
     # Where shares are the reason, it is told by the grant.
     told = grant is not None and grant.reason is not None
     unplaced = pools if shortage and not told else ()
     obstacles = tuple(placement.explain(p, shapes[p.name], ledger) for p in unplaced)
-    serving = rollout.promotion(run.service, revision, granted=granted, short=short)
-    old = rollout.old_targets(run.service, revision, wanted=wanted, granted=granted, short=short)
+    serving = rollout.promotion(
+        run.service, revision, granted=granted, short=short, held=course.hold
+    )
+    old = rollout.old_targets(
+        run.service, revision, wanted=wanted, granted=granted, short=short, last=course.swap
+    )
     for name, target in targets.items():
         # What is stranded stays beside its replacement: it is evicted, or its node returns.
         stranded = held[name].stranded if name in held else 0
         _step(run, revision, name, target + stranded)
     for (name, pool), target in old.items():
         _step(run, name, pool, target)
-    return _finished(run, serving, shortage, obstacles)
+    found = _finished(run, serving, shortage, obstacles)
+    if course.percent and serving != revision and rollout.ready(run.service, revision):
+        return replace(found, canary=(revision, course.percent))
+    return found
 
 
 def _zones(pools: Sequence[Pool]) -> dict[str, str]:

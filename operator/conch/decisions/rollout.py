@@ -30,38 +30,47 @@ def answers(pod: Pod) -> bool:
     return pod.ready and pod.serving and not pod.deleting and not pod.lost
 
 
-def _ready(service: Service, revision: str) -> int:
+def ready(service: Service, revision: str) -> int:
     """Return how many replicas of a revision answer."""
     return sum(answers(p) and p.revision == revision for p in service.pods)
 
 
-def promotion(service: Service, revision: str, *, granted: int, short: bool) -> str:
+def promotion(
+    service: Service, revision: str, *, granted: int, short: bool, held: bool = False
+) -> str:
     """Return the revision that should get the traffic.
 
     The new one takes over once it answers with as many replicas as it was granted, and where GPUs
     are short once it is half of what answers. Where the old one answers nothing, one replica is
-    enough; none is not, since the old one may be back before.
+    enough; none is not, since the old one may be back before. Where it is ``held``, only then.
     """
     old = service.serving_revision
     if old is None or old == revision:
         return revision
-    ready_new, ready_old = _ready(service, revision), _ready(service, old)
+    ready_new, ready_old = ready(service, revision), ready(service, old)
     if ready_old == 0:
         over = not any(p.revision == old and not p.deleting for p in service.pods)
         over = over and not any(s.revision == old and s.replicas for s in service.sets)
         return revision if ready_new or over else old
     complete = ready_new >= max(1, granted) and (not short or ready_new >= ready_old)
-    return revision if complete else old
+    return revision if complete and not held else old
 
 
 def old_targets(
-    service: Service, revision: str, *, wanted: int, granted: int, short: bool
+    service: Service,
+    revision: str,
+    *,
+    wanted: int,
+    granted: int,
+    short: bool,
+    last: bool = False,
 ) -> Mapping[SetKey, int]:
     """Return the targets of other revisions' ReplicaSets.
 
     The one with the traffic keeps what it has until the new one took over, but for replicas that
     wait for a place: what is free goes to the new one. Where GPUs are short it gives up one
-    replica after the other, those that do not answer first, and never the last that answers.
+    replica after the other, those that do not answer first, and never the ``last`` that answers unless
+    that is said.
     """
     serving = service.serving_revision
     old = [s for s in service.sets if s.revision != revision]
@@ -69,8 +78,8 @@ def old_targets(
         (s.revision, s.pool): _in_place(service, s) if s.revision == serving and wanted else 0
         for s in old
     }
-    if short and _ready(service, revision) >= granted:
-        given = _to_give(service, revision, targets)
+    if short and ready(service, revision) >= granted:
+        given = _to_give(service, revision, targets, last=last)
         if given is not None:
             targets[given] -= 1
     return targets
@@ -86,13 +95,16 @@ def _in_place(service: Service, old: ReplicaSet) -> int:
     return min(old.replicas, count - len(waiting) - sum(p.goes for p in live))
 
 
-def _to_give(service: Service, revision: str, targets: Mapping[SetKey, int]) -> SetKey | None:
+def _to_give(
+    service: Service, revision: str, targets: Mapping[SetKey, int], *, last: bool
+) -> SetKey | None:
     """Return the ReplicaSet that gives up a replica, or None when none can be spared."""
     old = service.serving_revision
     mine = sorted(k for k, target in targets.items() if k[0] == old and target)
     for key in mine:
         if targets[key] > sum(answers(p) for p in service.live_pods(*key)):
             return key
-    if old is None or _ready(service, old) <= max(1, _ready(service, revision)):
+    keeps = 0 if last and not ready(service, revision) else max(1, ready(service, revision))
+    if old is None or ready(service, old) <= keeps:
         return None
     return max(mine, key=lambda k: (targets[k], k), default=None)

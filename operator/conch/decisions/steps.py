@@ -45,5 +45,7 @@ class Plan:
     """Why, pool by pool, where there is a shortage."""
     stuck: tuple[str, ...] = ()
     """Why, pool by pool, a replica that is to leave its node has no other place."""
+    canary: tuple[str, float] | None = None
+    """A revision that gets a share of the requests beside the one with the traffic, in percent."""
     wake_after: float | None = None
     """Seconds after which the next step is due, when time alone makes it due."""

@@ -14,14 +14,21 @@ from conch.provisioning.volumes import local_volume
 
 
 def service_children(
-    snapshot: Snapshot, *, owner: Owner, isolation: Isolation | None = None
+    snapshot: Snapshot,
+    *,
+    owner: Owner,
+    isolation: Isolation | None = None,
+    canary: tuple[str, float] | None = None,
 ) -> tuple[dict[str, Any], ...]:
-    """Return the children that a service has once; traffic goes to the snapshot's revision."""
+    """Return the children that a service has once; traffic goes to the snapshot's revision.
+
+    ``canary``: another one that gets a share of it, in percent.
+    """
     budget = pdb(snapshot, owner=owner)
     return (
         *((network_policy(snapshot, isolation, owner=owner),) if isolation else ()),
         service_account(snapshot, owner=owner),
-        service(snapshot, owner=owner),
+        service(snapshot, owner=owner, canary=canary),
         *((budget,) if budget else ()),
     )
 

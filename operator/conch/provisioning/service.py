@@ -2,21 +2,29 @@
 
 from typing import Any
 
-from conch.api.names import LABEL_SERVING, PORT_GRPC, PORT_HTTP, SERVING
+from conch.api.names import ANNOTATION_CANARY, LABEL_SERVING, PORT_GRPC, PORT_HTTP, SERVING
 from conch.provisioning.metadata import Owner, labels, metadata, selector
 from conch.provisioning.snapshot import Snapshot
 
 _PORTS = (("http", PORT_HTTP), ("grpc", PORT_GRPC))
 
 
-def service(snapshot: Snapshot, *, owner: Owner) -> dict[str, Any]:
-    """Return the manifest of the Service, whose selector promotes the snapshot's revision."""
+def service(
+    snapshot: Snapshot, *, owner: Owner, canary: tuple[str, float] | None = None
+) -> dict[str, Any]:
+    """Return the manifest of the Service, whose selector promotes the snapshot's revision.
+
+    ``canary``: another revision, to which the front door gives so many percent of the requests.
+    """
+    named = metadata(
+        snapshot.service, snapshot.namespace, labels=labels(snapshot.service), owner=owner
+    )
+    if canary is not None:
+        named["annotations"] = {ANNOTATION_CANARY: f"{canary[0]}={canary[1]:g}"}
     return {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": metadata(
-            snapshot.service, snapshot.namespace, labels=labels(snapshot.service), owner=owner
-        ),
+        "metadata": named,
         "spec": {
             "type": "ClusterIP",
             "selector": {

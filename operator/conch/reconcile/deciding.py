@@ -13,12 +13,13 @@ from typing import Any
 
 from conch.api.names import ANNOTATION_PAUSED
 from conch.clients.clock import Clock
-from conch.decisions import placement, replicas
+from conch.decisions import placement, replicas, rolling
 from conch.decisions.fleet import Amounts, ServiceKey
 from conch.decisions.migrating import surge
 from conch.decisions.moving import sent_off
 from conch.decisions.placement import Ledger
 from conch.decisions.repair import Repair, hopeless, looked_at, marked, mending
+from conch.decisions.rolling import Course
 from conch.decisions.scaling import ScalingDecision, ScalingState, ServiceLoad, decide
 from conch.decisions.scaling.account import Decided
 from conch.decisions.scaling.fleet import rates
@@ -34,6 +35,7 @@ from conch.reconcile.moves import Moves, off_nodes
 from conch.reconcile.profiles import Profiles
 from conch.reconcile.recall import Recall
 from conch.reconcile.resting import Resting, same_grant
+from conch.reconcile.rollouts import Rollouts
 from conch.reconcile.scaling import Measurement, load_of
 from conch.reconcile.sharing import Wished, bound
 from conch.reconcile.status import Outcome
@@ -103,6 +105,7 @@ class Decider:
         self._sharing = sharing
         self._reports = reports
         self._moves = moves
+        self._rollouts = Rollouts()
         self._measurement = Measurement({})
         self._localities = Localities()
         self._popular: Mapping[str, Mapping[Amounts, float]] = {}
@@ -162,6 +165,7 @@ class Decider:
 
     def forget(self, kept: set[ServiceKey]) -> None:
         """Drop what is remembered of all services but these."""
+        self._rollouts.forget(kept)
         for memory in (self.states, self.decided, self._repairs):
             for key in memory.keys() - kept:
                 del memory[key]
@@ -252,10 +256,12 @@ class Decider:
         load = decided.load if decided is not None else None
         lacks = load is not None and proposal.wished > load.held
         replaced = any(p.replaced for p in facts.service.pods)
+        wished = proposal.wished
+        few = rolling.course(facts.rollout, facts.service, facts.spec.rollout, wished).most
         return Wished(
             facts=facts,
             # Who is replaced keeps its place until another answers, but nobody gives one up for it.
-            replicas=off_nodes(facts, proposal.wished, ledger).replicas
+            replicas=off_nodes(facts, wished if few is None else min(wished, few), ledger).replicas
             + surge(facts.service)
             + (replaced and (not lacks or _free(facts, ledger))),
             load_seconds=load.load_seconds if load is not None else ServiceLoad(()).load_seconds,
@@ -285,8 +291,11 @@ class Decider:
         if load is None or decision is None or grant is None:
             raise ValueError("a service without a wish or a grant can't be planned")
         wanted = _wanted(facts, load, decision, grant, tick.ledger)
+        room = bool(_room(facts, tick.ledger, grant, 1))
+        rollout = self._rollouts.look(facts, tick.heard, tick.now, room=room)
+        course = rolling.course(rollout, facts.service, facts.spec.rollout, wanted)
         known = self._resting.plan(facts, wanted, grant)
-        plan = known or self._next(facts, load, wanted, tick, grant)
+        plan = known or self._next(facts, load, wanted, tick, grant=grant, course=course)
         return Outcome(
             facts,
             plan,
@@ -296,10 +305,18 @@ class Decider:
             wanted=wanted,
             grant=grant,
             migrations=self._moves.news(facts.key),
+            rollout=rollout,
         )
 
     def _next(
-        self, facts: ServiceFacts, load: ServiceLoad, wanted: int, tick: _Tick, grant: Grant
+        self,
+        facts: ServiceFacts,
+        load: ServiceLoad,
+        wanted: int,
+        tick: _Tick,
+        *,
+        grant: Grant,
+        course: Course,
     ) -> Plan:
         """Return the next step towards so many replicas that answer."""
         service = facts.service
@@ -324,6 +341,7 @@ class Decider:
             grant=grant,
             wish=self._localities.wish(facts, load.load_seconds),
             orders=self._moves.orders(facts.key),
+            course=course,
         )
         plan = replace(plan, stuck=stuck)
         old = whole.delete

@@ -101,7 +101,9 @@ class Executor:
                 wrote |= await ensure(child)
         serving = facts.snapshots.get(plan.serving_revision or "")
         if serving is not None:
-            for child in service_children(serving, owner=facts.owner, isolation=self._isolation):
+            for child in service_children(
+                serving, owner=facts.owner, isolation=self._isolation, canary=plan.canary
+            ):
                 if child["kind"] != "PodDisruptionBudget" or self._budgets(facts):
                     wrote |= await self._writer.ensure(child)
         if facts.spec.disruption is Disruption.ALLOW:

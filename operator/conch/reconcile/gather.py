@@ -32,6 +32,7 @@ from conch.decisions.fleet import (
     misfit,
     ordered,
 )
+from conch.decisions.rolling import Rollout
 from conch.provisioning import resources
 from conch.provisioning.coexistence import Coexistence
 from conch.provisioning.metadata import Owner, bounded
@@ -43,6 +44,8 @@ from conch.reconcile.node_cache import claim_state
 from conch.reconcile.overlaps import overlaps
 from conch.reconcile.pools import usable, with_nodes
 from conch.reconcile.resolve import Fault, Resolved, parsed, resolve, stored
+from conch.reconcile.rollout_status import rejected
+from conch.reconcile.rollout_status import stored as stored_rollout
 from conch.reconcile.settings import Settings
 from conch.reconcile.store import Store, leaving, version_of
 from conch.reconcile.tenants import Tenancy, tenancy
@@ -72,6 +75,10 @@ class ServiceFacts:
     """Of everything that the facts come from, but for what is free on nodes."""
     migrations: tuple[Filed, ...] = ()
     """Those that are not over, the oldest first."""
+    rollout: Rollout | None = None
+    """The last one, as the status tells it."""
+    rejected: bool = False
+    """Whether the revision that is asked for was taken back: another one is stayed with."""
 
     @cached_property
     def key(self) -> ServiceKey:
@@ -304,6 +311,8 @@ class Gatherer:
             _in_pool(views.pod_view(p, self._nodes, self._silent), names) for p in children["Pod"]
         )
         revision = resolved.snapshot.revision if resolved else None
+        stayed = rejected(body, revision, snapshots)
+        revision = stayed or revision
         selector = self._serving(metadata["namespace"], metadata["name"])
         service = Service(
             key=ServiceKey(metadata["namespace"], metadata["name"]),
@@ -330,6 +339,8 @@ class Gatherer:
             children=children,
             versions=versions,
             migrations=self._migrations.get(service.key, ()),
+            rollout=stored_rollout(body),
+            rejected=stayed is not None,
         )
 
     def _ordered(

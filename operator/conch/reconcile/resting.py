@@ -91,4 +91,5 @@ def _rests(outcome: Outcome) -> bool:
     waits = plan.wake_after is not None or plan.shortage > 0 or outcome.error is not None
     service = outcome.facts.service
     moves = outcome.facts.migrations or leaving(service) or any(p.goes for p in service.pods)
-    return not waits and not moves and replicas.all_placed(service)
+    rolls = outcome.rollout is not None and not outcome.rollout.phase.over
+    return not (waits or moves or rolls) and replicas.all_placed(service)

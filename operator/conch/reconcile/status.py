@@ -7,10 +7,12 @@ from typing import Any
 from conch.api.conditions import Condition, ConditionType, Reason, Wish, updated
 from conch.api.names import API_VERSION, LABEL_SERVICE
 from conch.api.pool import GPUPoolStatus
+from conch.api.rollout import RolloutStatus
 from conch.api.service import ModelServiceStatus, PoolReplicas
 from conch.decisions.fleet import Pod, Pool
 from conch.decisions.moving import movable
 from conch.decisions.repair import TRIES
+from conch.decisions.rolling import Rollout
 from conch.decisions.scaling import ScalingDecision
 from conch.decisions.shares import Grant
 from conch.decisions.steps import Plan
@@ -20,6 +22,7 @@ from conch.reconcile.gather import ServiceFacts
 from conch.reconcile.health import Failure, failure_of
 from conch.reconcile.migrations import News
 from conch.reconcile.resolve import Fault, parsed
+from conch.reconcile.rollout_status import status_of
 from conch.reconcile.settings import FrontDoor
 
 Object = dict[str, Any]
@@ -48,6 +51,8 @@ class Outcome:
     """What the service may have; None where that was not asked."""
     migrations: tuple[News, ...] = ()
     """What there is to tell of its migrations."""
+    rollout: Rollout | None = None
+    """How far the last new revision has come; None where nothing was decided on one."""
 
 
 def signature(outcome: Outcome) -> tuple[object, ...]:
@@ -59,7 +64,14 @@ def signature(outcome: Outcome) -> tuple[object, ...]:
     scaling = s and (s.replicas, s.wished, s.reason, s.active, None if s.active else s.message)
     why = outcome.grant and outcome.grant.reason
     rest = (outcome.unplaceable, outcome.error, outcome.paused, outcome.wanted, why)
-    return (outcome.facts.versions, outcome.plan, scaling, outcome.migrations, *rest)
+    return (
+        outcome.facts.versions,
+        outcome.plan,
+        scaling,
+        outcome.migrations,
+        outcome.rollout,
+        *rest,
+    )
 
 
 def substance(status: Object) -> Object:
@@ -97,6 +109,7 @@ def service_status(outcome: Outcome, now: str, door: FrontDoor | None = None) ->
         revision=service.serving_revision or outcome.plan.serving_revision,
         pools=pools,
         where=", ".join(f"{p.pool} x {p.replicas}" for p in pools) or None,
+        rollout=_rollout(outcome),
         conditions=updated(
             _old_conditions(facts.body),
             service_wishes(outcome),
@@ -105,6 +118,11 @@ def service_status(outcome: Outcome, now: str, door: FrontDoor | None = None) ->
         ),
     )
     return status.to_dict()
+
+
+def _rollout(outcome: Outcome) -> RolloutStatus | None:
+    rollout = outcome.rollout or outcome.facts.rollout
+    return None if rollout is None else status_of(rollout)
 
 
 def _generation(body: Object) -> int:
@@ -280,7 +298,8 @@ def _reconciling(outcome: Outcome, mine: Sequence[Pod]) -> Wish:
         if s.gated or s.target != s.replicas
     ]
     if plan.serving_revision and service.revision not in (None, plan.serving_revision):
-        moving.append(f"revision {service.revision} is to replace {plan.serving_revision}")
+        told = f": {outcome.rollout.message}" if outcome.rollout is not None else ""
+        moving.append(f"revision {service.revision} is to replace {plan.serving_revision}{told}")
     starting = sum(not p.ready for p in mine)
     if starting:
         moving.append(f"{starting} replicas are starting")
@@ -316,6 +335,10 @@ def _stalled(outcome: Outcome, failure: Failure | None) -> Wish:
         return Wish(C.STALLED, True, fault.reason, fault.message)
     if failure is not None:
         return Wish(C.STALLED, True, failure.reason, failure.message)
+    rollout = outcome.facts.rollout
+    if outcome.facts.rejected and rollout is not None:
+        text = f"revision {rollout.revision} was taken back, {rollout.stable} serves: {rollout.message}"
+        return Wish(C.STALLED, True, Reason.ROLLED_BACK, text)
     if outcome.facts.service.irreparable:
         text = f"no replica answers, nor did {TRIES} that were made again: "
         text += "; ".join(_broken(outcome.facts))

@@ -1,0 +1,267 @@
+"""A rollout, step by step: how many replicas and which share of the requests a new revision gets.
+
+Replace    all replicas, then all requests: rollout.promotion says when
+Canary     a few replicas and a share of the requests, judged (canary.judge) before the share grows
+BlueGreen  all replicas, and no request before a person says so
+
+What was decided stands in the service's status, from which the next tick goes on.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from conch.api.rollout import RolloutPhase, RolloutSpec, Strategy
+from conch.decisions import canary
+from conch.decisions.canary import Kind, Settings, Tally
+from conch.decisions.fleet import Service
+from conch.decisions.rollout import ready
+
+P = RolloutPhase
+SETTLE_S = 5.0
+"""For so long there has to be no place until the old revision gives up its last one."""
+
+
+class Order(StrEnum):
+    """What a person may ask for."""
+
+    PROMOTE = "promote"
+    ABORT = "abort"
+    PAUSE = "pause"
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """A rollout as it stands; times in seconds since the epoch."""
+
+    revision: str
+    stable: str | None
+    phase: RolloutPhase
+    began: float
+    since: float
+    """When it last came forward."""
+    step: int | None = None
+    """From 0."""
+    percent: float | None = None
+    swaps: bool = False
+    """Whether the last replica of the old one goes for it, as there is no other place."""
+    promoted: bool = False
+    """Whether a person has said that it takes over without further judgement."""
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """What a plan is to do about the new revision."""
+
+    most: int | None = None
+    """Replicas of it; None: as many as are wanted."""
+    hold: bool = False
+    """It is not to take over."""
+    whole: bool = False
+    """The old one gives up nothing for it."""
+    percent: float | None = None
+    """Of the requests, to it."""
+    swap: bool = False
+    """The last replica of the old one may go for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What is known of a rollout besides its own state."""
+
+    tallies: Mapping[str, Tally] | None
+    """By revision: what requests came to since the step began; None: nobody counts."""
+    door: bool
+    """Whether there is a front door: it gives out shares of requests, and has them wait."""
+    room: bool
+    """Whether one more replica has a place."""
+    p99: float | None
+    """The objective (s)."""
+    order: Order | None
+    """What a person asks of this revision."""
+    failure: str | None
+    """Why its replicas do not start, as far as is known."""
+
+
+def begun(known: Rollout | None, service: Service, spec: RolloutSpec, now: float) -> Rollout | None:
+    """Return the rollout of the revision that is wanted; None where it has all there is."""
+    new, old = service.revision, service.serving_revision
+    if new is None or old is None:
+        return None
+    if new == old:
+        if known is None or known.revision != new or known.phase.over:
+            return known
+        text = f"revision {new} has taken over"
+        return _moved(known, P.DONE, text, now, step=None, percent=None)
+    if known is not None and known.revision == new and known.phase is not P.DONE:
+        return known
+    step = 0 if spec.strategy is Strategy.CANARY else None
+    return Rollout(new, old, P.PROGRESSING, now, now, step, message="it starts")
+
+
+def advanced(
+    rollout: Rollout, service: Service, spec: RolloutSpec, evidence: Evidence, now: float
+) -> Rollout:
+    """Return the rollout at ``now``, one step further at most."""
+    if rollout.phase is P.DONE:
+        return rollout
+    ordered = _ordered(rollout, evidence.order, now)
+    if ordered is not None:
+        return ordered
+    if rollout.phase is P.ROLLED_BACK:
+        return rollout
+    if rollout.step is not None:
+        return _stepped(rollout, service, spec, evidence, now)
+    return _whole(rollout, service, spec, evidence, now)
+
+
+def _ordered(rollout: Rollout, order: Order | None, now: float) -> Rollout | None:
+    """Return what a person has made of a rollout; None where nothing of it is new."""
+    if order is Order.ABORT and rollout.phase is not P.ROLLED_BACK:
+        return _back(rollout, "somebody has aborted it", now)
+    if order is Order.PROMOTE and not rollout.promoted:
+        text = "somebody has promoted it: it takes over once all its replicas answer"
+        moved = _moved(rollout, P.PROGRESSING, text, now, percent=rollout.percent)
+        return replace(moved, promoted=True)
+    if order is Order.PAUSE and not rollout.phase.over:
+        return _told(rollout, P.PAUSED, "somebody has paused it", now)
+    return None
+
+
+def course(rollout: Rollout | None, service: Service, spec: RolloutSpec, wanted: int) -> Course:
+    """Return what the plan is to do, where ``wanted`` replicas are to answer."""
+    if rollout is None or rollout.phase is P.DONE or rollout.revision != service.revision:
+        return Course()
+    if rollout.phase is P.ROLLED_BACK:
+        # Until it stands in the status that another one is to be.
+        return Course(hold=True, whole=True)
+    paused, steps = rollout.phase is P.PAUSED, spec.canary.steps
+    if rollout.step is not None:
+        percent = steps[min(rollout.step, len(steps) - 1)]
+        few = max(1, math.ceil(wanted * percent / 100))
+        return Course(min(few, max(1, wanted)), hold=True, percent=rollout.percent)
+    waits = spec.strategy is Strategy.BLUE_GREEN and not rollout.promoted
+    swap = rollout.swaps and not (paused or waits)
+    return Course(hold=paused or waits, whole=waits, percent=rollout.percent, swap=swap)
+
+
+def _stepped(
+    rollout: Rollout, service: Service, spec: RolloutSpec, evidence: Evidence, now: float
+) -> Rollout:
+    """Return a canary at its next step, where this one is over, or taken back."""
+    steps, number = spec.canary.steps, rollout.step or 0
+    if not evidence.door:
+        text = "there is no front door to give it a share of the requests: it takes over whole"
+        return _moved(rollout, P.PROGRESSING, text, now, step=None, percent=None)
+    if number >= len(steps):
+        return _moved(rollout, P.PROGRESSING, rollout.message, now, step=None, percent=None)
+    if not ready(service, rollout.revision):
+        told = f"step {number + 1} of {len(steps)}: its first replica starts"
+        return _timely(_told(rollout, P.PROGRESSING, told, now), evidence, spec, now)
+    if rollout.percent != steps[number]:
+        text = f"step {number + 1} of {len(steps)}: it gets {steps[number]:g} % of the requests"
+        return _moved(rollout, P.PROGRESSING, text, now, step=number, percent=steps[number])
+    return _judged(rollout, spec, evidence, now)
+
+
+def _judged(rollout: Rollout, spec: RolloutSpec, evidence: Evidence, now: float) -> Rollout:
+    steps, number, tallies = spec.canary.steps, rollout.step or 0, evidence.tallies or {}
+    stable, new = tallies.get(rollout.stable or "", Tally()), tallies.get(rollout.revision, Tally())
+    settings = Settings(confidence=spec.canary.confidence)
+    verdict = canary.judge(stable, new, p99=evidence.p99, settings=settings)
+    where = f"step {number + 1} of {len(steps)}, {steps[number]:g} % of the requests"
+    lasted, text = now - rollout.since, f"{where}: {verdict.text}"
+    if verdict.kind is Kind.WORSE:
+        return _back(rollout, text, now)
+    over = lasted >= spec.canary.seconds("step_time")
+    calm = not new.errors and lasted >= spec.canary.seconds("patience")
+    if (verdict.kind is Kind.FINE and over) or (evidence.tallies is not None and calm):
+        last = number + 1 == len(steps)
+        return _moved(
+            rollout,
+            P.PROGRESSING,
+            text,
+            now,
+            step=None if last else number + 1,
+            percent=rollout.percent,
+        )
+    # Words with new numbers each second would be a write each.
+    known = rollout.message.startswith(where)
+    told = rollout if known else _told(rollout, P.PROGRESSING, text, now)
+    return _timely(told, evidence, spec, now)
+
+
+def _whole(
+    rollout: Rollout, service: Service, spec: RolloutSpec, evidence: Evidence, now: float
+) -> Rollout:
+    """Return a rollout whose revision comes up whole."""
+    there = ready(service, rollout.revision)
+    if spec.strategy is Strategy.BLUE_GREEN and not rollout.promoted:
+        old = ready(service, rollout.stable or "")
+        if there >= max(1, old):
+            text = "all its replicas answer: kubectl conch rollout promote gives it the requests"
+            return _told(rollout, P.WAITING, text, now)
+    if rollout.phase is P.PAUSED:
+        return _moved(rollout, P.PROGRESSING, "it goes on", now, percent=rollout.percent)
+    if rollout.percent is not None and evidence.tallies is not None and not rollout.promoted:
+        stable = evidence.tallies.get(rollout.stable or "", Tally())
+        new = evidence.tallies.get(rollout.revision, Tally())
+        settings = Settings(confidence=spec.canary.confidence)
+        verdict = canary.judge(stable, new, p99=evidence.p99, settings=settings)
+        if verdict.kind is Kind.WORSE:
+            return _back(rollout, f"while it took over: {verdict.text}", now)
+    told = rollout if there else _choice(rollout, service, evidence, now)
+    return _timely(told, evidence, spec, now)
+
+
+def _choice(rollout: Rollout, service: Service, evidence: Evidence, now: float) -> Rollout:
+    """Return a rollout with the choice between surge and swap, by the GPUs that are free."""
+    placed = any(p.takes_place and p.revision == rollout.revision for p in service.pods)
+    if placed or evidence.room or now - rollout.since < SETTLE_S:
+        return rollout
+    if ready(service, rollout.stable or "") > 1:
+        text = "no GPU is free: the old revision gives up one replica after the other for it"
+        return _told(rollout, P.PROGRESSING, text, now)
+    if not evidence.door:
+        text = "no GPU is free, and without a front door, at which requests could wait, the only replica stays"
+        return _told(rollout, P.PROGRESSING, text, now)
+    text = "no GPU is free: the only replica gives up its own, and requests wait at the front door"
+    return replace(_told(rollout, P.PROGRESSING, text, now), swaps=True)
+
+
+def _timely(rollout: Rollout, evidence: Evidence, spec: RolloutSpec, now: float) -> Rollout:
+    """Return a rollout as it is, or taken back where it has not come forward for too long."""
+    limit = spec.seconds("progress_deadline")
+    if rollout.swaps and evidence.failure is not None:
+        return _back(rollout, f"the only replica has gone for it, and {evidence.failure}", now)
+    if now - rollout.since < limit:
+        return rollout
+    why = evidence.failure or rollout.message
+    return _back(rollout, f"no progress within {limit:g} s: {why}", now)
+
+
+def _back(rollout: Rollout, text: str, now: float) -> Rollout:
+    return _moved(rollout, P.ROLLED_BACK, text, now, step=rollout.step, percent=None)
+
+
+def _moved(
+    rollout: Rollout,
+    phase: RolloutPhase,
+    text: str,
+    now: float,
+    *,
+    step: int | None = None,
+    percent: float | None = None,
+) -> Rollout:
+    moved = replace(rollout, phase=phase, since=now, message=text)
+    return replace(moved, step=step, percent=percent)
+
+
+def _told(rollout: Rollout, phase: RolloutPhase, text: str, now: float) -> Rollout:
+    """Return a rollout that stays where it is, with other words."""
+    if (rollout.phase, rollout.message) == (phase, text):
+        return rollout
+    since = now if rollout.phase is not phase else rollout.since
+    return replace(rollout, phase=phase, since=since, message=text)

@@ -1,0 +1,65 @@
+"""Rollouts of new revisions as services' statuses have them, and the evidence that they go on by."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from conch.api.base import parse_duration
+from conch.api.rollout import RolloutPhase
+from conch.decisions import rolling
+from conch.decisions.canary import Tally
+from conch.decisions.fleet import ServiceKey
+from conch.decisions.rolling import Evidence, Rollout
+from conch.reconcile.front_door import Heard
+from conch.reconcile.gather import ServiceFacts
+from conch.reconcile.health import failure_of
+from conch.reconcile.rollout_status import order_of
+
+
+@dataclass
+class Rollouts:
+    """Remembers what was counted when each step began."""
+
+    _bases: dict[ServiceKey, tuple[object, Mapping[str, Tally]]] = field(default_factory=dict)
+
+    def look(
+        self, facts: ServiceFacts, heard: Heard | None, now: float, *, room: bool
+    ) -> Rollout | None:
+        """Return a service's rollout at ``now`` (s since the epoch); ``room``: for one more replica."""
+        known, spec = facts.rollout, facts.spec.rollout
+        rollout = rolling.begun(known, facts.service, spec, now)
+        if rollout is None or rollout.phase is RolloutPhase.DONE:
+            self._bases.pop(facts.key, None)
+            return rollout
+        p99 = facts.spec.objective.p99
+        evidence = Evidence(
+            tallies=self._tallies(facts.key, rollout, heard),
+            door=heard is not None,
+            room=room,
+            p99=None if p99 is None else parse_duration(p99),
+            order=order_of(facts.body, rollout.revision),
+            failure=_failure(facts, rollout.revision),
+        )
+        return rolling.advanced(rollout, facts.service, spec, evidence, now)
+
+    def forget(self, kept: set[ServiceKey]) -> None:
+        """Drop what is remembered of all services but these."""
+        for key in self._bases.keys() - kept:
+            del self._bases[key]
+
+    def _tallies(
+        self, key: ServiceKey, rollout: Rollout, heard: Heard | None
+    ) -> Mapping[str, Tally] | None:
+        """Return what was counted since the rollout's step began."""
+        told = heard.canary(key) if heard is not None and rollout.percent is not None else None
+        if told is None:
+            return None
+        step = (rollout.revision, rollout.began, rollout.step, rollout.percent)
+        known = self._bases.get(key)
+        if known is None or known[0] != step:
+            known = self._bases[key] = (step, dict(told))
+        return {revision: tally.since(known[1].get(revision)) for revision, tally in told.items()}
+
+
+def _failure(facts: ServiceFacts, revision: str) -> str | None:
+    found = failure_of([p for p in facts.service.pods if p.revision == revision])
+    return None if found is None else found.message
