@@ -30,6 +30,6 @@ def draw(path: Path, found: Mapping[str, Sequence[Outcome]]) -> None:
         right.bar(place - 0.2, recovered, width=0.4, color=_COLOURS[policy])
         right.bar(place + 0.2, moved, width=0.4, color=_COLOURS[policy], alpha=0.35)
     right.set_xticks(range(len(found)), [p.replace("-", "\n") for p in found])
-    right.set(title="GPUs recovered (dark) and moved (pale)")
+    right.set(title="GPUs recovered, moved (pale)")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)

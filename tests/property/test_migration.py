@@ -8,8 +8,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conch.decisions.fleet import Amounts, ServiceKey
-from conch.decisions.migration import MovableFleet, Move, Option, Plan, propose, revalidate
-from conch.decisions.migration.rules import MOVED_PER_GAINED, REST
+from conch.decisions.migration import (
+    MovableFleet,
+    Move,
+    OpenMove,
+    Option,
+    Plan,
+    Replica,
+    propose,
+    revalidate,
+)
+from conch.decisions.migration.rules import MOVED_PER_GAINED, REST, Limits, Scales
 from tests.unit.decisions.migration.fleets import LOAD_S, NOW, World, nodes, shape
 from tests.unit.decisions.stories import pool
 
@@ -21,7 +30,7 @@ workloads = st.dictionaries(st.sampled_from([1, 2, 4, 8]), st.sampled_from([0.2,
 
 
 @st.composite
-def worlds(draw: st.DrawFn, *, waits: bool = True) -> World:
+def worlds(draw: st.DrawFn, *, waits: bool = True, leaving: bool = False) -> World:
     """Return a fleet of two pools with services of all kinds on it, as they came and went."""
     pools = [
         pool(
@@ -38,6 +47,24 @@ def worlds(draw: st.DrawFn, *, waits: bool = True) -> World:
         _service(draw, here, f"s{index}", free)
     for index in range(draw(st.integers(0, 2)) if waits else 0):
         here.wait(f"w{index}", gpus=draw(st.sampled_from([1, 2, 4, 8])))
+    if leaving and here.replicas:
+        for uid in draw(st.lists(st.sampled_from(sorted(here.replicas)), unique=True, max_size=4)):
+            here.open[uid] = OpenMove(uid, asked=True)
+    return here
+
+
+@st.composite
+def full(draw: st.DrawFn) -> World:
+    """Return a fleet where nothing of four GPUs fits, each replica of a service of its own."""
+    sizes = draw(st.lists(st.sampled_from([4, 8]), min_size=2, max_size=5))
+    here = World([pool("a", *nodes("a", *sizes), disruptionBudget="100%")])
+    for node in here.pools[0].nodes:
+        left, keep = round(node.allocatable["nvidia.com/gpu"]), draw(st.integers(0, 3))
+        while left > keep:
+            gpus = draw(st.sampled_from([g for g in (1, 2, 3, 4) if g <= left]))
+            left -= gpus
+            since = NOW - draw(st.sampled_from([1.0, 11.0, 11.0])) * LOAD_S
+            here.run(f"s{len(here.replicas)}", node.name, gpus=gpus, since=since)
     return here
 
 
@@ -82,10 +109,12 @@ def check(fleet: MovableFleet, plan: Plan, now: float) -> None:
     """Assert what holds of each plan."""
     moved = Counter(m.source_pool for m in plan.moves)
     for name, count in moved.items():
-        opened = sum(fleet.by_uid[m.uid].pool == name for m in fleet.open if m.uid in fleet.by_uid)
+        opened = sum(fleet.by_uid[m.uid].pool == name for m in fleet.open if not m.asked)
         assert count + opened <= max(1, len(fleet.by_pool[name]) // 10)
-    services = [m.service for m in plan.moves] + [fleet.by_uid[m.uid].service for m in fleet.open]
+    open_now = {fleet.by_uid[m.uid].service for m in fleet.open}
+    services = [m.service for m in plan.moves]
     assert len(services) == len(set(services)), "one move of a service at a time"
+    assert not open_now & set(services)
     for move in (*plan.moves, *plan.later):
         one = fleet.by_uid[move.uid]
         assert now >= one.since + REST * one.load_seconds
@@ -107,7 +136,7 @@ def assert_books(here: World) -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(worlds())
+@given(worlds(leaving=True))
 def test_books_budgets_and_rests_hold_whatever_is_carried_out(here: World) -> None:
     live(here, steps=80)
 
@@ -162,6 +191,31 @@ def test_the_order_of_inputs_does_not_matter(here: World, draw: Random) -> None:
     draw.shuffle(pools)
     other = replace(fleet, pools=pools, replicas=replicas, services=dict(services))
     assert propose(other, here.now) == propose(fleet, here.now)
+
+
+def helps(fleet: MovableFleet, one: Replica, need: Amounts, scales: Scales) -> bool:
+    """Tell whether moving one replica would be enough, asked of each place that it might go to."""
+    (where,) = fleet.pools
+    free = {n.name: fleet.ledger.free(n, where) for n in where.nodes}
+    makes_room = (free[one.node] + one.shape.need).covers(need)
+    worth = scales.worth([one], need.gpus, where.name).enough
+    others = (left for name, left in free.items() if name != one.node)
+    return makes_room and worth and any(left.covers(one.shape.need) for left in others)
+
+
+@settings(max_examples=100, deadline=None)
+@given(full())
+def test_where_one_move_is_enough_it_is_found(here: World) -> None:
+    here.wait("w", gpus=4)
+    fleet = here.fleet()
+    scales = Scales(fleet)
+    limits = Limits(fleet, scales, here.now)
+    able = [r for r in fleet.replicas if limits.never(r) is None]
+    plan = propose(fleet, here.now)
+    found = [m for m in plan.moves if m.waiting == ServiceKey("t", "w")]
+    if any(helps(fleet, r, shape(4).need, scales) for r in able):
+        assert found
+        assert len(found[0].uids) == 1 or found[0].moved <= MOVED_PER_GAINED * 4
 
 
 @settings(max_examples=40, deadline=None)
