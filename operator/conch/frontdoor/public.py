@@ -45,8 +45,9 @@ ANONYMOUS = "-"
 _ANY_BODY = 1 << 40
 _BODY_S = 5
 """Seconds for a call's first bytes, once its head is there."""
-_WHOLE_BODY_S = 10
-"""Seconds for a body, or as much as the buffer holds, of a service under a canary."""
+_WHOLE_BODY_S = 3600
+"""Seconds for a body, or as much as the buffer holds, of a service under a canary; a caller that is
+silent is left before, as ever."""
 
 
 def public(setup: Setup) -> list[str]:
