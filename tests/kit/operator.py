@@ -48,6 +48,8 @@ class Invocation:
             *("--lease-namespace", LEASE_NAMESPACE),
             *("--tick-seconds", str(self.tick_seconds)),
             *("--metrics-port", str(self.metrics_port)),
+            # Nothing moves by itself, unless that is what a test is about.
+            *(() if "--planner" in self.options else ("--planner", "off")),
             *self.options,
         ]
 

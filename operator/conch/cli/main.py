@@ -14,7 +14,7 @@ from conch.cli.fetch import fetch_command
 from conch.cli.front_door import front_door_command
 
 if TYPE_CHECKING:  # `conch fetch` starts without it
-    from conch.reconcile.settings import FrontDoor
+    from conch.reconcile.settings import FrontDoor, Planning
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -83,6 +83,12 @@ def run_command(
     relist_seconds: Annotated[
         float, typer.Option(min=1, help="how often every kind is listed afresh")
     ] = 60.0,
+    planner: Annotated[
+        str,
+        typer.Option(
+            help="what the planner of migrations may do: on, propose (say what it would move) or off"
+        ),
+    ] = "on",
     file_source_prefix: Annotated[
         list[str] | None,
         typer.Option(help="a directory of the nodes that file:// sources may name; repeatable"),
@@ -182,6 +188,7 @@ def run_command(
         identity=f"{os.environ.get('POD_NAME') or socket.gethostname()}-{uuid.uuid4().hex[:8]}",
         tick_seconds=tick_seconds,
         relist_seconds=relist_seconds,
+        planning=_planning(planner),
         file_prefixes=tuple(file_source_prefix or ()),
         endpoints=variables(source_endpoint or ()),
         cache_path=cache_path,
@@ -203,6 +210,15 @@ def run_command(
     except* Exception as group:
         logging.getLogger("conch").exception("ended: %s", "; ".join(map(str, group.exceptions)))
         sys.exit(1)
+
+
+def _planning(word: str) -> "Planning":
+    from conch.reconcile.settings import Planning  # noqa: PLC0415
+
+    try:
+        return Planning(word)
+    except ValueError:
+        raise typer.BadParameter(f"--planner: {word!r} is not on, propose or off") from None
 
 
 def _front_door(

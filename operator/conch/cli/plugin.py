@@ -16,6 +16,7 @@ from conch.cli.plugin_detach import ANNOTATION_DETACHED, Change, Detaching, anno
 from conch.cli.plugin_explain import Explanation, explain, is_paused
 from conch.cli.plugin_key_commands import key_app
 from conch.cli.plugin_moves import drain_command, migrate_command
+from conch.cli.plugin_plan import plan_command
 from conch.cli.plugin_read import events_of, read
 from conch.cli.plugin_rollout import rollout_app
 from conch.cli.plugin_scaling import account_of
@@ -50,6 +51,7 @@ app.command("simulate")(simulate_command)
 app.command("ask")(ask_command)
 app.command("migrate")(migrate_command)
 app.command("drain")(drain_command)
+app.command("plan")(plan_command)
 app.add_typer(key_app, name="key")
 app.add_typer(top_app, name="top")
 app.add_typer(rollout_app, name="rollout")

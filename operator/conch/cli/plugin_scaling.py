@@ -28,6 +28,13 @@ async def account_of(
     """
     metadata = service["metadata"]
     path = f"scaling/{metadata['namespace']}/{metadata['name']}"
+    return await told_by_operator(cluster, leader, path, url)
+
+
+async def told_by_operator(
+    cluster: Cluster, leader: Leader | None, path: str, url: str | None
+) -> tuple[Account | None, str | None]:
+    """Return what the operator answers at a path of its metrics' port, or a note why it doesn't."""
     if url is not None:
         return await asyncio.to_thread(_ask, f"{url.rstrip('/')}/{path}")
     if leader is None or not leader.alive:

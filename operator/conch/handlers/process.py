@@ -111,7 +111,8 @@ async def _serve(
 ) -> None:
     reconciler = Reconciler(cluster.fenced(lease), Store(), settings, SystemClock())
     if endpoints.metrics_port is not None:
-        serve(endpoints.metrics_port, reconciler.exposition.registry, reconciler.account)
+        registry = reconciler.exposition.registry
+        serve(endpoints.metrics_port, registry, reconciler.account, reconciler.plan)
     stop, missed = asyncio.Event(), asyncio.Event()
     _hear(stop)
     watching: asyncio.Future[Any] = asyncio.ensure_future(_watch(reconciler, endpoints, missed))

@@ -12,6 +12,8 @@ from prometheus_client.exposition import ThreadingWSGIServer
 
 Account = Callable[[str, str], Mapping[str, Any] | None]
 """From namespace and name to what a service's number of replicas comes from."""
+Plan = Callable[[], Mapping[str, Any]]
+"""Returns what the planner of migrations proposed last."""
 _PARTS = 3
 
 
@@ -20,25 +22,31 @@ class _Quiet(WSGIRequestHandler):
         """Keep requests out of the operator's log."""
 
 
-def serve(port: int, registry: CollectorRegistry, account: Account) -> WSGIServer:
-    """Serve on a thread of its own until the process ends; GET /metrics, /scaling/NAMESPACE/NAME.
+def serve(port: int, registry: CollectorRegistry, account: Account, plan: Plan) -> WSGIServer:
+    """Serve on a thread of its own until the process ends.
+
+    GET /metrics, /scaling/NAMESPACE/NAME, and /plan, what the planner of migrations proposed last.
 
     Whoever may read the metrics may read the accounts: they hold no more than figures.
     """
-    server = make_server("", port, _app(registry, account), ThreadingWSGIServer, _Quiet)
+    server = make_server("", port, _app(registry, account, plan), ThreadingWSGIServer, _Quiet)
     threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
     return server
 
 
-def _app(registry: CollectorRegistry, account: Account) -> Callable[..., Iterable[bytes]]:
+def _app(
+    registry: CollectorRegistry, account: Account, plan: Plan
+) -> Callable[..., Iterable[bytes]]:
     metrics = make_wsgi_app(registry)
 
     def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         parts = environ.get("PATH_INFO", "").strip("/").split("/")
-        if parts[0] != "scaling":
+        if parts[0] not in ("scaling", "plan"):
             answer: Iterable[bytes] = metrics(environ, start_response)
             return answer
-        found = account(*parts[1:]) if len(parts) == _PARTS else None
+        found = plan() if parts == ["plan"] else None
+        if parts[0] == "scaling" and len(parts) == _PARTS:
+            found = account(*parts[1:])
         status = "404 Not Found" if found is None else "200 OK"
         said = found or {"error": "this operator decided on no such service"}
         start_response(status, [("Content-Type", "application/json")])

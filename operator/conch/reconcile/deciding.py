@@ -116,6 +116,8 @@ class Decider:
         self.states: dict[ServiceKey, ScalingState] = {}
         self.decided: dict[ServiceKey, Decided] = {}
         """What was decided last, from what, and when; read by other threads, so only replaced."""
+        self.ledger = Ledger()
+        """What is free once all that was decided last is done."""
 
     def measured(self, measurement: Measurement, at: float) -> None:
         """Take over what metrics say; ``at`` is now, in monotonic seconds."""
@@ -125,7 +127,7 @@ class Decider:
 
     def decide(self, fleet: FleetFacts, now: float) -> list[Outcome]:
         """Return an outcome for each service; ``now`` in seconds since the epoch."""
-        ledger = Ledger(by_pool=self._workload(fleet))
+        ledger = self.ledger = Ledger(by_pool=self._workload(fleet))
         self._moves.begin()
         # Looked at once: between two looks one scrape would grow younger, and pass for another.
         moment = self._clock.monotonic()

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,12 +31,14 @@ from conch.reconcile.gather import (
 )
 from conch.reconcile.moves import Moves, homeless
 from conch.reconcile.node_cache import NodeCaches, is_cache_volume
+from conch.reconcile.planner import Planner
 from conch.reconcile.profiles import Profiles
 from conch.reconcile.recall import Recall
 from conch.reconcile.resolve import Fault
 from conch.reconcile.resting import Resting
 from conch.reconcile.scaling import Measurement
 from conch.reconcile.settings import Settings
+from conch.reconcile.status import Outcome
 from conch.reconcile.store import Store, leaving
 from conch.reconcile.telling import Teller
 from conch.reconcile.warming import Warmer
@@ -102,6 +104,7 @@ class Reconciler:
             moves=Moves(self._warmer),
             reports=self.reports,
         )
+        self._planner = Planner(self.settings.planning, self._writer, self._profiles)
         self._wake = asyncio.Event()
         self._others: asyncio.Task[None] | None = None
         self._others_again = False
@@ -133,6 +136,10 @@ class Reconciler:
         """Return what a service's number of replicas comes from; any thread may ask."""
         found = self._decider.decided.get(ServiceKey(namespace, name))
         return None if found is None else account(found, self.clock.monotonic() - found.at)
+
+    def plan(self) -> Mapping[str, Any]:
+        """Return what the planner proposed last; any thread may ask."""
+        return self._planner.account
 
     async def run(self) -> None:
         """Tick for ever; raises NotLeaderError when the lease is lost."""
@@ -184,7 +191,7 @@ class Reconciler:
                 busy = self._carrier.carry(outcome, now)
                 self._resting.note(outcome, self._decider.measured_at, started, busy=busy)
             self._carrier.begin()
-        self._tell_others_soon(fleet, now)
+        self._tell_others_soon(fleet, outcomes, now)
         self._forget(fleet)
         self.exposition.show(
             self._carrier.figures(),
@@ -200,17 +207,19 @@ class Reconciler:
         waits += [] if retry is None else [retry]
         return max(0.05, min([self.settings.tick_seconds, *waits]))
 
-    def _tell_others_soon(self, fleet: FleetFacts, now: float) -> None:
+    def _tell_others_soon(self, fleet: FleetFacts, outcomes: Sequence[Outcome], now: float) -> None:
         """Begin to tell of all but services; where that is under way, another tick follows it."""
         if self._others is None or self._others.done():
-            self._others = asyncio.create_task(self._tell_others(fleet, now))
+            self._others = asyncio.create_task(self._tell_others(fleet, outcomes, now))
             self._others_again = False
         elif not self._others_again:
             self._others_again = True
             self._others.add_done_callback(lambda _: self.wake())
 
-    async def _tell_others(self, fleet: FleetFacts, now: float) -> None:
-        """Write the statuses of pools, models and unreadable services, and sweep volumes."""
+    async def _tell_others(
+        self, fleet: FleetFacts, outcomes: Sequence[Outcome], now: float
+    ) -> None:
+        """Write the statuses of pools, models and unreadable services, plan moves, and sweep volumes."""
         try:
             await self._tell_pools(fleet, now)
             await self._tell_tenants(fleet, now)
@@ -223,6 +232,10 @@ class Reconciler:
             ):
                 await self._writer.status(model["kind"], model, wish)
             await self._tell_migrations(fleet, now)
+            decider = self._decider
+            await self._planner.look(
+                fleet, outcomes, decider.decided, decider.ledger, self.clock.wall()
+            )
             await self._sweep_volumes()
             await self._caches.sweep(s for f in fleet.services for s in f.snapshots.values())
         except ClusterError as error:
@@ -305,3 +318,4 @@ class Reconciler:
         self._carrier.forget(keys)
         self._warmer.forget({p.uid for f in fleet.services for p in f.service.pods if p.comes})
         self._resting.forget(keys)
+        self._planner.forget(keys)

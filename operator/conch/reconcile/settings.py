@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from urllib.parse import urlsplit
 
 from conch.api.endpoint import HOST
@@ -66,6 +67,16 @@ class FrontDoor:
         return f"{service}.{namespace}.{self.domain}:{self.grpc.rpartition(':')[2]}"
 
 
+class Planning(StrEnum):
+    """What the planner of migrations may do."""
+
+    ON = "on"
+    """Move what is worth it."""
+    PROPOSE = "propose"
+    """Say what it would move, and leave it to people."""
+    OFF = "off"
+
+
 @dataclass(frozen=True)
 class Settings:
     """Times in seconds."""
@@ -94,6 +105,7 @@ class Settings:
     """Through which services are reached; None: each has its own address inside the cluster only."""
     usage_half_life: float = HALF_LIFE_S
     """After which what a tenant held counts half."""
+    planning: Planning = Planning.ON
     concurrency: int = 16
     """Services whose writes are under way at once."""
 

@@ -162,6 +162,10 @@ class Writer:
         if live is None or live["metadata"]["uid"] != metadata["uid"]:
             self._store.drop(kind, known)
 
+    async def make(self, body: Object) -> None:
+        """Create an object that is nobody's child. Raises ClusterError, 409 where there is one."""
+        self._written(await self._cluster.create(body), "create")
+
     async def status(self, kind: str, body: Object, status: Object) -> bool:
         """Apply the status of an object unless it says so already."""
         live = self._store.twin(kind, body)

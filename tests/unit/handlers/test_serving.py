@@ -18,7 +18,8 @@ def url() -> Iterator[str]:
     registry = CollectorRegistry()
     Counter("things", "Counted.", registry=registry).inc()
     known = {("vision", "digits"): KNOWN}
-    server = serve(0, registry, lambda namespace, name: known.get((namespace, name)))
+    account = lambda namespace, name: known.get((namespace, name))  # noqa: E731
+    server = serve(0, registry, account, lambda: {"at": None, "moves": []})
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
     server.server_close()
@@ -31,6 +32,10 @@ def test_metrics(url: str) -> None:
 def test_an_account_holds_only_numbers_that_json_has(url: str) -> None:
     answer = requests.get(f"{url}/scaling/vision/digits", timeout=5)
     assert answer.json() == {"replicas": 3, "figures": {"mu": None, "demand": 2.5}}
+
+
+def test_what_the_planner_proposed(url: str) -> None:
+    assert requests.get(f"{url}/plan", timeout=5).json() == {"at": None, "moves": []}
 
 
 @pytest.mark.parametrize("path", ["vision/other", "vision", "", "a/b/c"])

@@ -1,0 +1,175 @@
+"""Migrations and rollouts on real kubelets with the real Triton, under load: nothing fails."""
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+from e2e.bench.front_door.door import Door, front_door
+from e2e.bench.front_door.load import Load
+from e2e.install import Stage
+from e2e.kubectl import wait_for
+from e2e.scratch import Object, Scratch, adding, model, python_model, service
+from e2e.tests.test_drain import flow, nodes_of, none_failed
+
+pytestmark = pytest.mark.cluster
+PROTOCOLS = ("http", "grpc", "stream")
+SCALING = {"minReplicas": 1, "maxReplicas": 3, "drainTimeout": "20s"}
+OVER_S = 240.0
+FAILS = """\
+import triton_python_backend_utils as pb
+
+
+class TritonPythonModel:
+    def execute(self, requests):
+        error = pb.TritonError("this version is broken")
+        return [pb.InferenceResponse(error=error) for _ in requests]
+"""
+CRAWLS = "import time\n" + adding(1).replace(
+    "        return", "        time.sleep(0.25)\n        return"
+)
+CANARY = {
+    "strategy": "Canary",
+    "canary": {"steps": [20], "stepTime": "5s", "patience": "30s"},
+}
+
+
+def migrated(place: Scratch, name: str, **spec: Any) -> Object:
+    """Move a replica; return the migration's status once it is over."""
+    body = {
+        "apiVersion": "conch.dev/v1alpha1",
+        "kind": "ModelMigration",
+        "metadata": {"name": name},
+        "spec": spec,
+    }
+    place.apply(body)
+
+    def over() -> Object | None:
+        status: Object = place.there("modelmigration", name).get("status") or {}
+        return status if status.get("phase") in ("Done", "RolledBack") else None
+
+    found: Object = wait_for(
+        f"the end of {name}",
+        over,
+        timeout=OVER_S,
+        seen=lambda: json.dumps(place.there("modelmigration", name).get("status")),
+    )
+    return found
+
+
+def rolled(place: Scratch, name: str, phases: Iterable[str], *, past: str | None = None) -> Object:
+    """Return what a service says of a rollout of another revision than ``past`` in such a phase."""
+
+    def told() -> Object:
+        found: Object = place.there("modelservice", name).get("status", {}).get("rollout") or {}
+        return found
+
+    def there() -> Object | None:
+        now = told()
+        return now if now.get("revision") != past and str(now.get("phase")) in phases else None
+
+    found: Object = wait_for(
+        f"a rollout that is {' or '.join(phases)}",
+        there,
+        timeout=OVER_S,
+        seen=lambda: json.dumps(told()),
+    )
+    return found
+
+
+def use(place: Scratch, name: str, code: str) -> None:
+    """Have a model read its code from a ConfigMap of that name."""
+    place.apply(*python_model(name, code)[:1])
+    place.apply(model("add", source={"configMap": {"name": name}}))
+
+
+def flows(door: Door, place: Scratch, name: str) -> list[Any]:
+    return [flow(door, place, name, protocol) for protocol in PROTOCOLS]
+
+
+def test_a_migration_fails_no_request(place: Scratch) -> None:
+    pools = ("a100", "t4")
+    place.apply(
+        *python_model("add", adding(1)),
+        service("moved", of="add", pools=pools, replicas=1, scaling=SCALING),
+    )
+    (before,) = nodes_of(place.await_ready("moved"))
+    with front_door(place) as door, Load(*flows(door, place, "moved")) as load:
+        load.more_answers(100)
+        there = migrated(place, "there", service="moved", to={"pool": "t4"})
+        load.more_answers(100)
+        back = migrated(place, "back", service="moved", to={"node": before})
+        load.more_answers(100)
+    none_failed(load.outcomes)
+    assert (there["phase"], back["phase"]) == ("Done", "Done"), (there, back)
+    assert "it answers in" in there["warmth"]
+    assert nodes_of(place.await_ready("moved")) == {before}
+
+
+def test_a_canary_takes_over_where_it_is_fine_and_goes_where_it_is_not(place: Scratch) -> None:
+    place.apply(
+        *python_model("add", adding(1)),
+        service(
+            "rolled",
+            of="add",
+            pools=("a100", "t4"),
+            replicas=2,
+            scaling=SCALING,
+            rollout=CANARY,
+            endpoint={"replay": True},
+        ),
+    )
+    place.await_ready("rolled", 2)
+    with front_door(place) as door:
+        with Load(*flows(door, place, "rolled")) as load:
+            load.more_answers(100)
+            use(place, "again", adding(1) + "\n# again\n")
+            good = rolled(place, "rolled", ("Done", "RolledBack"))
+            load.more_answers(100)
+        none_failed(load.outcomes)
+        assert good["phase"] == "Done", good
+        last = good["revision"]
+        for name, code in (("fails", FAILS), ("crawls", CRAWLS)):
+            with Load(*flows(door, place, "rolled")) as load:
+                load.more_answers(100)
+                use(place, name, code)
+                bad = rolled(place, "rolled", ("Done", "RolledBack"), past=last)
+                load.more_answers(100)
+            assert bad["phase"] == "RolledBack", bad
+            assert place.there("modelservice", "rolled")["status"]["revision"] == last
+            http, *_ = load.outcomes
+            assert http.wrong == 0, (name, http.summary())
+            met = sum(o.wrong for o in load.outcomes) / sum(o.sent for o in load.outcomes)
+            assert met <= 0.2, [o.summary() for o in load.outcomes]
+            use(place, "again", adding(1) + "\n# again\n")
+            place.await_condition("rolled", "Stalled", status="False")
+            place.await_ready("rolled", 2)
+            last = place.there("modelservice", "rolled")["status"]["revision"]
+
+
+def test_on_a_full_pool_the_only_replica_makes_room_while_requests_wait(
+    place: Scratch, stage: Stage
+) -> None:
+    place.apply(
+        *python_model("add", adding(1)),
+        *python_model("rest", adding(1)),
+        service("full", of="add", pools=("t4",), replicas=1, scaling=SCALING),
+    )
+    place.await_ready("full")
+    pool = stage.tools.get("gpupool", "t4") or {}
+    free = int(pool["status"]["free"])
+    others = service("others", of="rest", pools=("t4",), replicas=free)
+    others["spec"]["scaling"] = {"maxReplicas": max(1, free)}
+    if free:
+        place.apply(others)
+        place.await_ready("others", free)
+    with front_door(place) as door:
+        loads = [flow(door, place, "full", p) for p in ("http", "grpc")]
+        with Load(*loads) as load:
+            load.more_answers(50)
+            use(place, "again", adding(1) + "\n# again\n")
+            done = rolled(place, "full", ("Done", "RolledBack"))
+            load.more_answers(50)
+    assert done["phase"] == "Done", done
+    assert done["swaps"], done

@@ -1,0 +1,363 @@
+"""The planner of migrations at work: what it sees of the fleet, and what it asks for.
+
+It only ever makes ModelMigrations, or deletes those of its own that make no sense any more.
+"""
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from conch.api.conditions import Reason
+from conch.api.migration import MoveReason, Phase
+from conch.api.names import API_VERSION, LABEL_SERVICE
+from conch.clients.clock import iso
+from conch.clients.cluster import CONFLICT, ClusterError
+from conch.decisions.fleet import Pod, Pool, ServiceKey
+from conch.decisions.migration import (
+    MovableFleet,
+    MovableService,
+    Move,
+    OpenMove,
+    Option,
+    Plan,
+    Replica,
+    Waiting,
+    propose,
+    revalidate,
+)
+from conch.decisions.placement import Ledger
+from conch.decisions.scaling.account import Decided
+from conch.provisioning.metadata import bounded
+from conch.reconcile.gather import FleetFacts, ServiceFacts
+from conch.reconcile.migrations import KIND, Filed
+from conch.reconcile.profiles import Profiles
+from conch.reconcile.settings import Planning
+from conch.reconcile.status import Outcome
+from conch.reconcile.writer import Writer
+
+logger = logging.getLogger(__name__)
+Object = dict[str, Any]
+
+PACE_S = 10.0
+"""Between two looks."""
+STEADY = 0.2
+"""Share by which a figure may differ from what it was and still be much the same."""
+_BEFORE_SHIFT = (None, Phase.RESERVE, Phase.LOAD, Phase.WARM)
+_DAY_S = 86_400.0
+
+
+@dataclass
+class _Known:
+    """What is remembered of one service's figures; times in seconds since the epoch."""
+
+    late: float | None = None
+    busy: float | None = None
+    since: float = 0.0
+    too_slow: dict[str, float] = field(default_factory=dict)
+
+
+class Planner:
+    """Looks at the fleet now and then, and moves what is worth it."""
+
+    def __init__(self, planning: Planning, writer: Writer, profiles: Profiles) -> None:
+        self._planning, self._writer, self._profiles = planning, writer, profiles
+        self._known: dict[ServiceKey, _Known] = {}
+        self._moves: dict[tuple[str, str], Move] = {}
+        """Why each migration was made, by namespace and name; not known of an earlier operator's."""
+        self._looked = 0.0
+        self.account: Mapping[str, Any] = {"at": None, "moves": [], "later": [], "refused": []}
+        """What was proposed last, for people; read by other threads, so only replaced."""
+
+    async def look(
+        self,
+        fleet: FleetFacts,
+        outcomes: Sequence[Outcome],
+        decided: Mapping[ServiceKey, Decided],
+        ledger: Ledger,
+        now: float,
+    ) -> None:
+        """Propose, take back what is not worth it any more, and ask for what is; seldom.
+
+        ``ledger`` has all that this tick booked, ``now`` is in seconds since the epoch. Raises
+        ClusterError.
+        """
+        if self._planning is Planning.OFF or 0.0 <= now - self._looked < PACE_S:
+            return
+        self._looked = now
+        seen = self._seen(fleet, outcomes, decided, ledger, now)
+        plan = propose(seen, now)
+        self.account = _account(plan, now)
+        if self._planning is Planning.ON:
+            await self._take_back(fleet, seen, now)
+            for move in plan.moves:
+                await self._ask(fleet, move)
+
+    def forget(self, kept: set[ServiceKey]) -> None:
+        """Drop what is remembered of all services but these."""
+        for key in self._known.keys() - kept:
+            del self._known[key]
+
+    async def _ask(self, fleet: FleetFacts, move: Move) -> None:
+        facts = next(f for f in fleet.services if f.key == move.service)
+        body = migration_of(facts, move)
+        try:
+            await self._writer.make(body)
+        except ClusterError as error:
+            if error.status != CONFLICT:
+                raise
+            # It was tried already; another try waits until that one is deleted.
+            return
+        logger.info("%s: %s", body["metadata"]["name"], move.text)
+        self._moves[move.service.namespace, body["metadata"]["name"]] = move
+
+    async def _take_back(self, fleet: FleetFacts, seen: MovableFleet, now: float) -> None:
+        """Delete migrations of the planner's own that make no sense any more."""
+        there = {_place(f): f for f in fleet.migrations.filed}
+        for place in self._moves.keys() - there.keys():
+            del self._moves[place]
+        for place, move in list(self._moves.items()):
+            filed = there[place]
+            if filed.migration.phase not in _BEFORE_SHIFT:
+                continue
+            why = revalidate(move, seen, now)
+            if why is not None:
+                logger.info("%s makes no sense any more: %s", place, why)
+                await self._writer.delete(KIND, filed.body)
+
+    def _seen(
+        self,
+        fleet: FleetFacts,
+        outcomes: Sequence[Outcome],
+        decided: Mapping[ServiceKey, Decided],
+        ledger: Ledger,
+        now: float,
+    ) -> MovableFleet:
+        services, replicas, opened = {}, list[Replica](), list[OpenMove]()
+        by_person = {f.key for f in fleet.migrations.filed if _by_person(f)}
+        for outcome in outcomes:
+            facts = outcome.facts
+            if not facts.shapes:
+                continue
+            figures = self._figures(facts, decided.get(facts.key), now)
+            services[facts.key] = MovableService(
+                key=facts.key,
+                options=options(facts),
+                held=_held(outcome, by_person=facts.key in by_person),
+                late=figures.late,
+                busy=figures.busy,
+                steady_since=figures.since,
+                standby=facts.spec.scaling.standby,
+                too_slow=dict(figures.too_slow),
+            )
+            loads = self._profiles.load_seconds(facts)
+            replicas += _replicas(facts, loads)
+            opened += _open(facts)
+        return MovableFleet(
+            pools=fleet.pools,
+            ledger=ledger,
+            services=services,
+            replicas=replicas,
+            waiting=[w for o in outcomes if (w := _waiting(o)) is not None],
+            open=opened,
+        )
+
+    def _figures(self, facts: ServiceFacts, decided: Decided | None, now: float) -> _Known:
+        """Return what is known of a service's latency and use, and since when it is so."""
+        late = busy = None
+        slow: list[str] = []
+        if decided is not None and facts.spec.objective.p99 is not None:
+            objective = decided.load.objective or 0.0
+            for pool in decided.load.pools:
+                signals = pool.signals
+                if signals is None or signals.absurd or signals.p99 is None or objective <= 0:
+                    continue
+                late = max(late or 0.0, signals.p99 / objective)
+                capacity = max(1, pool.ready * decided.load.instances)
+                busy = max(busy or 0.0, min(1.0, signals.busy / capacity))
+                slow += [pool.pool] if signals.p99 > objective else []
+        known = self._known.setdefault(facts.key, _Known(since=now))
+        if not (_alike(known.late, late) and _alike(known.busy, busy)):
+            known.late, known.busy, known.since = late, busy, now
+        known.too_slow |= dict.fromkeys(slow, now)
+        known.too_slow = {p: at for p, at in known.too_slow.items() if now - at < _DAY_S}
+        return known
+
+
+def _alike(one: float | None, other: float | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return abs(one - other) <= STEADY * max(one, other, 0.1)
+
+
+def options(facts: ServiceFacts) -> tuple[Option, ...]:
+    """Return the pools that a service may use; those that its user did not tell apart rank alike."""
+    wish = facts.spec.placement
+
+    def named(pool: Pool) -> tuple[int, int]:
+        accelerator = pool.spec.accelerator
+        return (
+            wish.pools.index(pool.name) if pool.name in wish.pools else len(wish.pools),
+            wish.accelerators.index(accelerator)
+            if accelerator in wish.accelerators
+            else len(wish.accelerators),
+        )
+
+    ranks = sorted({named(p) for p in facts.pools})
+    found = []
+    for pool in facts.pools:
+        price = pool.spec.price_per_gpu_hour
+        gpus = pool.gpus_of(facts.shapes[pool.name].need.gpus)
+        found.append(
+            Option(
+                pool=pool.name,
+                shape=facts.shapes[pool.name],
+                rank=ranks.index(named(pool)),
+                speed=pool.device_speed,
+                price=None if price is None else price * gpus,
+            )
+        )
+    return tuple(found)
+
+
+def _held(outcome: Outcome, *, by_person: bool) -> str | None:
+    """Return why no replica of a service moves now, in words."""
+    facts, service = outcome.facts, outcome.facts.service
+    if outcome.paused:
+        return "it is paused"
+    if service.revision != service.serving_revision or (
+        outcome.rollout is not None and not outcome.rollout.phase.over
+    ):
+        return "a new revision takes over"
+    if facts.migrations:
+        return f"{facts.migrations[0].migration.name} moves one of its replicas"
+    if by_person:
+        return "somebody moved one of its replicas lately"
+    mine = [p for p in service.pods if p.revision == service.revision and not p.deleting]
+    answering = sum(p.ready and p.serving for p in mine)
+    if outcome.wanted is None or answering < outcome.wanted or len(mine) > answering:
+        return "not all of it answers"
+    return None
+
+
+def _by_person(filed: Filed) -> bool:
+    return filed.migration.spec.reason is MoveReason.REQUESTED
+
+
+def _replicas(facts: ServiceFacts, loads: Mapping[str, float]) -> Iterable[Replica]:
+    accelerators = {p.name: p.spec.accelerator for p in facts.pools}
+    for pod in facts.service.pods:
+        node = pod.node or pod.pinned
+        if node is None or not pod.takes_place or pod.deleting or pod.pool not in facts.shapes:
+            continue
+        yield Replica(
+            service=facts.key,
+            pod=pod.name,
+            uid=pod.uid,
+            pool=pod.pool,
+            node=node,
+            shape=facts.shapes[pod.pool],
+            load_seconds=loads.get(
+                accelerators.get(pod.pool, ""), max(loads.values(), default=42.0)
+            ),
+            since=pod.created,
+            ready=pod.ready,
+        )
+
+
+def _open(facts: ServiceFacts) -> Iterable[OpenMove]:
+    service = facts.service
+    asked = {f.migration.name: _by_person(f) for f in facts.migrations}
+    coming = {p.comes: p.uid for p in service.pods if p.comes in asked}
+
+    def name_of(pod: Pod) -> str | None:
+        for filed in facts.migrations:
+            seat = filed.migration.status.source
+            if seat is not None and seat.uid == pod.uid:
+                return filed.migration.name
+        return None
+
+    for pod in service.pods:
+        name = name_of(pod)
+        if name is not None or pod.leaves is not None:
+            successor = None if name is None else coming.get(name)
+            yield OpenMove(pod.uid, successor, asked=asked.get(name or "", True))
+
+
+def _waiting(outcome: Outcome) -> Waiting | None:
+    """Return the replicas of a service that only want of room keeps waiting."""
+    if outcome.paused or outcome.wanted is None or outcome.grant is None:
+        return None
+    if outcome.grant.reason is not None:
+        return None
+    count = outcome.plan.shortage
+    scaling = outcome.scaling
+    if scaling is not None and scaling.reason is Reason.LIMITED_BY_CAPACITY:
+        count += max(0, scaling.wished - outcome.wanted)
+    return Waiting(outcome.facts.key, options(outcome.facts), count) if count else None
+
+
+def migration_of(facts: ServiceFacts, move: Move) -> Object:
+    """Return the ModelMigration that asks for a move; its name is always the same for the same one."""
+    name = bounded(f"{facts.key.name[:36]}-{move.reason.lower()[:7]}-{move.uid[:8]}")
+    to = {"pool": move.target_pool} if move.target_node is None else {"node": move.target_node}
+    return {
+        "apiVersion": API_VERSION,
+        "kind": KIND,
+        "metadata": {
+            "name": name,
+            "namespace": facts.key.namespace,
+            "labels": {LABEL_SERVICE: bounded(facts.key.name)},
+            "ownerReferences": [
+                {
+                    "apiVersion": API_VERSION,
+                    "kind": "ModelService",
+                    "name": facts.key.name,
+                    "uid": facts.body["metadata"]["uid"],
+                }
+            ],
+        },
+        "spec": {
+            "service": facts.key.name,
+            "replica": move.pod,
+            "to": to,
+            "reason": MoveReason(move.reason.value),
+            "because": move.text[:1024],
+            "ttl": "1h",
+        },
+    }
+
+
+def _place(filed: Filed) -> tuple[str, str]:
+    metadata = filed.body["metadata"]
+    return metadata["namespace"], metadata["name"]
+
+
+def _account(plan: Plan, now: float) -> Mapping[str, Any]:
+    def told(move: Move) -> Object:
+        return {
+            "service": f"{move.service.namespace}/{move.service.name}",
+            "replica": move.pod,
+            "from": move.source_node,
+            "to": move.target_node or move.target_pool,
+            "reason": str(move.reason),
+            "because": move.text,
+        }
+
+    refused = [
+        {
+            "service": f"{r.service.namespace}/{r.service.name}",
+            "replica": r.pod,
+            "node": r.node,
+            "reason": str(r.reason),
+            "refused": str(r.because),
+            "because": r.text,
+        }
+        for r in plan.refused
+    ]
+    return {
+        "at": iso(now),
+        "moves": [told(m) for m in plan.moves],
+        "later": [told(m) for m in plan.later],
+        "refused": refused,
+    }
