@@ -1,7 +1,7 @@
 """``make bench-defrag``: what moving replicas gains on a fleet that fills up and falls to pieces.
 
 Work comes and leaves on the 1,213 nodes of Alibaba's GPU trace for a day, then each policy has the
-next eight hours on the same arrivals: none moves nothing, karpenter and karpenter-balanced
+next six hours on the same arrivals: none moves nothing, karpenter and karpenter-balanced
 consolidate by eviction, conch is the operator's own planner. Into build/bench/defrag.json. What counts is the GPUs of waiting work
 that got its place the moment moves were through, since it fitted nowhere before; and what that cost.
 """
@@ -103,7 +103,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--every", type=int, default=1, help="take each so many of the nodes")
     parser.add_argument("--load", type=float, default=0.95, help="GPUs asked for, of all")
     parser.add_argument("--warm", type=float, default=24.0, help="hours before policies begin")
-    parser.add_argument("--hours", type=float, default=8.0)
+    parser.add_argument("--hours", type=float, default=6.0)
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
     return parser.parse_args()
 
@@ -174,12 +174,13 @@ def show(console: Console, rows: Mapping[str, Row]) -> None:
             f"{one.gpus_turned_away:.1f}",
         )
     console.print(table)
-    console.print(
-        f"""GPUs, means of the seeds. recovered: waiting work that got its place when moves were through;
-÷ base: the same over that of {base.policy}; moved: GPUs of what was moved; each: of these for
-each recovered, at most {MOVED_PER_GAINED:g} by the planner's rule; down: seconds in which evicted replicas did
-not answer, added up; working: GPUs with work; away: of work that waited too long."""
-    )
+    for line in (
+        "GPUs, means of the seeds. recovered: waiting work that got its place the moment",
+        f"moves were through; ÷ base: over that of {base.policy}; moved: by moves;",
+        f"each: moved for each recovered, by the planner's rule at most {MOVED_PER_GAINED:g}; down: replica-",
+        "seconds without an answer; working: with work; away: of work that waited too long.",
+    ):
+        console.print(line)
 
 
 if __name__ == "__main__":
