@@ -1,7 +1,7 @@
 """``make bench-defrag``: what moving replicas gains on a fleet that fills up and falls to pieces.
 
 Work comes and leaves on the 1,213 nodes of Alibaba's GPU trace for a day, then each policy has the
-next six hours on the same arrivals: none moves nothing, karpenter and karpenter-balanced
+next ten hours on the same arrivals: none moves nothing, karpenter and karpenter-balanced
 consolidate by eviction, conch is the operator's own planner. Into build/bench/defrag.json. What counts is the GPUs of waiting work
 that got its place the moment moves were through, since it fitted nowhere before; and what that cost.
 """
@@ -103,7 +103,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--every", type=int, default=1, help="take each so many of the nodes")
     parser.add_argument("--load", type=float, default=0.95, help="GPUs asked for, of all")
     parser.add_argument("--warm", type=float, default=24.0, help="hours before policies begin")
-    parser.add_argument("--hours", type=float, default=6.0)
+    parser.add_argument("--hours", type=float, default=10.0)
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
     return parser.parse_args()
 

@@ -33,7 +33,7 @@ class MovableService:
 
     key: ServiceKey
     options: tuple[Option, ...]
-    """The preferred first."""
+    """The preferred first; besides those where it is, only such as shares leave it room in."""
     held: str | None = None
     """Why none of its replicas moves now, in words: it is paused, is being updated, not all of it
     answers (but for what moves), its tenant has no GPU more for a surge."""
