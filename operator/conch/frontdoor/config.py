@@ -13,7 +13,7 @@ from conch.api.names import PORT_GRPC, PORT_HTTP
 from conch.frontdoor import log, refusals
 from conch.frontdoor.commands import backend, server
 from conch.frontdoor.drawn import drawn, once
-from conch.frontdoor.public import COMMON, public
+from conch.frontdoor.public import COMMON, WHOLE_BODY, public
 from conch.frontdoor.routes import Route, Rules
 from conch.frontdoor.setup import Setup
 from conch.frontdoor.slots import Slot, Slots, State
@@ -240,7 +240,8 @@ def _profile(rules: Rules, protocol: str) -> Iterator[str]:
     yield from refusals.rules(refusals.TOO_MANY_WAIT, full)
     if rules.replay:
         yield f"retry-on {REPLAY}"
-        yield "option http-buffer-request"
+        # Not by an option: a stream, which may wait for its first answer, would never go on.
+        yield WHOLE_BODY
         yield from once(protocol)
     if protocol == "grpc":
         yield f"default-server proto h2 maxconn {MOST_PER_REPLICA}"

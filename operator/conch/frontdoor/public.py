@@ -45,8 +45,9 @@ ANONYMOUS = "-"
 _ANY_BODY = 1 << 40
 _BODY_S = 5
 """Seconds for a call's first bytes, once its head is there."""
-_WHOLE_BODY_S = 3600
-"""Seconds for a body, or as much as the buffer holds, of a service under a canary; a caller that is
+_STREAM = "{ path_end /ModelStreamInfer }"
+WHOLE_BODY = f"http-request wait-for-body time 3600s if !{_STREAM}"
+"""Waits for a body, or as much as the buffer holds, so that a request may be repeated. A caller that is
 silent is left before, as ever."""
 
 
@@ -255,9 +256,8 @@ def _draw(setup: Setup) -> Iterator[str]:
     yield "acl infers path_end /infer /generate /generate_stream /ModelInfer /ModelStreamInfer"
     yield f"http-request set-var(txn.canary) var(txn.service),map_str({canaries}) if infers"
     yield "acl under_canary var(txn.canary) -m found"
-    stream = "{ path_end /ModelStreamInfer }"
-    yield f"http-request wait-for-body time {_WHOLE_BODY_S}s if under_canary !{stream}"
-    yield f"http-request set-var(txn.sent) date(0,us) if under_canary !{stream}"
+    yield f"{WHOLE_BODY} under_canary"
+    yield f"http-request set-var(txn.sent) date(0,us) if under_canary !{_STREAM}"
     yield "http-request set-var(txn.share) var(txn.canary),field(1,:) if under_canary"
     yield f"http-request set-var(txn.drawn) rand({WHOLE}),sub(txn.share) if under_canary"
     yield "http-request lua.draw if under_canary { var(txn.drawn) -m int lt 0 }"
