@@ -37,6 +37,11 @@ def answers(door: FrontDoor, service: str, key: str | None) -> None:
     wait_for(lambda: door.infer(service, key=key).status == 200, service, timeout=20)
 
 
+def known(door: FrontDoor, service: str, key: str) -> None:
+    """Wait until a service is known, and who has its key, though it may have no replica."""
+    wait_for(lambda: door.ask(f"/{service}/", key=key).status not in (401, 404), "it is known")
+
+
 def test_a_service_answers_by_its_path_and_by_its_host(door: FrontDoor, place: str) -> None:
     [pod] = door.service(place, "digits")
     key = key_of(place)
@@ -159,7 +164,7 @@ def test_a_pod_is_drained_before_it_goes(door: FrontDoor, place: str) -> None:
 def test_a_request_waits_for_a_replica_that_sleeps(door: FrontDoor, place: str) -> None:
     door.service(place, "asleep", pods=0)
     key, name = key_of(place), f"{place}/asleep"
-    wait_for(lambda: door.ask(f"/{name}/", key=key).status != 404, "it is known")
+    known(door, name, key)
     with ThreadPoolExecutor(20) as pool:
         held = [pool.submit(door.infer, name, key=key) for _ in range(20)]
         wait_for(lambda: door.report()["waiting"].get(name) == 20, "they wait", timeout=5)
@@ -171,7 +176,7 @@ def test_a_request_waits_for_a_replica_that_sleeps(door: FrontDoor, place: str) 
 def test_who_waits_too_long_or_is_one_too_many_is_told_so(door: FrontDoor, place: str) -> None:
     door.service(place, "asleep", pods=0, maxWait="2s", maxWaiting=3)
     key, name = key_of(place), f"{place}/asleep"
-    wait_for(lambda: door.ask(f"/{name}/", key=key).status != 404, "it is known")
+    known(door, name, key)
     with ThreadPoolExecutor(5) as pool:
         told = list(pool.map(lambda _: door.infer(name, key=key), range(5)))
     assert [a.status for a in told] == [503] * 5

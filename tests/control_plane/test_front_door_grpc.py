@@ -10,7 +10,7 @@ import grpc
 import pytest
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from tests.control_plane.test_front_door import answers, key_of
+from tests.control_plane.test_front_door import answers, key_of, known
 from tests.kit.control_plane import Cluster
 from tests.kit.front_door import FrontDoor, front_door
 from tests.kit.proxy import wait_for
@@ -112,7 +112,7 @@ def test_refusals_have_codes_of_grpc(door: FrontDoor, place: str, cluster: Clust
 def test_a_call_waits_for_a_service_that_sleeps(door: FrontDoor, place: str) -> None:
     door.service(place, "asleep", pods=0)
     key, name = key_of(place), f"{place}/asleep"
-    wait_for(lambda: door.ask(f"/{name}/", key=key).status != 404, "it is known")
+    known(door, name, key)
     told: list[Any] = []
     with Caller(door, name, key) as caller:
         held = [
