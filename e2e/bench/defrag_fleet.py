@@ -16,7 +16,7 @@ from e2e.bench.placement_trace import MILLI, Pod, cluster, durations, pods
 
 GPU, POOL = "nvidia.com/gpu", "openb"
 LOAD_S = 42.0
-"""From creation to the first answer: the p90 of real fleets, docs/designs/0005-scaling.md."""
+"""From creation to the first answer: what docs/scaling.md takes where it has not seen any."""
 PATIENCE_S = 7200.0
 """What has no place for so long goes elsewhere."""
 LEAST_S, MOST_S = 3600.0, 86400.0

@@ -108,7 +108,8 @@ class Karpenter(Policy):
 class Balanced(Karpenter):
     """The same with what Karpenter calls balanced: what is saved stands against what is disrupted.
 
-    Only nodes with (share of all GPUs) / (share of all pods) >= 1/2, those with the most first.
+    Only nodes with (share of all GPUs) / (share of all pods) >= 1/2, those with the most first; a
+    constant that Karpenter adds to what disrupting a node costs is left out.
     (kubernetes-sigs/karpenter, designs/balanced-consolidation.md)
     """
 
