@@ -12,7 +12,7 @@ SIDE_BY_SIDE ?= -n 4 --dist loadfile --no-loadscope-reorder
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 .PHONY: help install lint format crds docs test test-unit test-control-plane test-e2e sweep demo \
-	bench-main-job bench-control-plane bench-failover bench-second-start bench-scaling bench-scaling-full bench-scaling-live bench-placement bench-defrag bench-fairness bench-plan bench-front-door golden cluster cluster-down cluster-status clean
+	bench-main-job bench-control-plane bench-failover bench-second-start bench-scaling bench-scaling-full bench-scaling-live bench-placement bench-defrag bench-fairness bench-plan bench-front-door bench-nothing-drops golden cluster cluster-down cluster-status clean
 
 help: ## Show these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -113,6 +113,9 @@ bench-plan: install ## Measure what a decision costs for up to 5,000 services in
 
 bench-front-door: install ## Measure the front door into build/bench/front-door.json
 	@$(BIN)/python -m e2e.bench.front_door
+
+bench-nothing-drops: install ## Move, roll out, drain and kill under load, into build/bench/nothing-drops.json
+	@$(BIN)/python -m e2e.bench.nothing_drops
 
 golden: install ## Record anew what other autoscalers decide, from their own Go modules
 	@$(BIN)/python -m e2e.golden

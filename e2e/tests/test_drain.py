@@ -1,7 +1,5 @@
 """Plain ``kubectl drain`` on real kubelets under load: nothing fails, and it goes through."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -11,33 +9,14 @@ from e2e.bench.front_door.flow import Flow, Outcomes
 from e2e.bench.front_door.load import Load
 from e2e.install import Stage
 from e2e.kubectl import CommandError, wait_for
-from e2e.scratch import Object, Scratch, adding, python_model, service, uids
+from e2e.moves import drain, nodes_of, opened_again
+from e2e.scratch import Scratch, adding, python_model, service, uids
 
 pytestmark = pytest.mark.cluster
 POOLS = ("a100", "t4")
 RATE = 20.0
 SCALING = {"minReplicas": 1, "maxReplicas": 3, "drainTimeout": "20s"}
-DRAIN_S = 180
 WIDER = '{"spec": {"placement": {"pools": ["t4", "a100"]}}}'
-
-
-@contextmanager
-def opened_again(stage: Stage, node: str) -> Iterator[None]:
-    """Open a node again in the end, whatever happens."""
-    try:
-        yield
-    finally:
-        stage.tools.kubectl("uncordon", node)
-
-
-def drain(stage: Stage, node: str, *words: str, seconds: int = DRAIN_S) -> None:
-    """Drain a node as people do. Raises CommandError where it does not go through."""
-    common = ("--ignore-daemonsets", "--delete-emptydir-data", f"--timeout={seconds}s")
-    stage.tools.kubectl("drain", node, *common, *words, timeout=seconds + 30)
-
-
-def nodes_of(pods: list[Object]) -> set[str]:
-    return {p["spec"]["nodeName"] for p in pods}
 
 
 def flow(door: Door, place: Scratch, name: str, protocol: Any) -> Flow:

@@ -1,7 +1,5 @@
 """Migrations and rollouts on real kubelets with the real Triton, under load: nothing fails."""
 
-import json
-from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -9,79 +7,17 @@ import pytest
 from e2e.bench.front_door.door import Door, front_door
 from e2e.bench.front_door.load import Load
 from e2e.install import Stage
-from e2e.kubectl import wait_for
-from e2e.scratch import Object, Scratch, adding, model, python_model, service
-from e2e.tests.test_drain import flow, nodes_of, none_failed
+from e2e.moves import CRAWLS, FAILS, last_rollout, migrated, nodes_of, rolled, use
+from e2e.scratch import Scratch, adding, python_model, service
+from e2e.tests.test_drain import flow, none_failed
 
 pytestmark = pytest.mark.cluster
 PROTOCOLS = ("http", "grpc", "stream")
 SCALING = {"minReplicas": 1, "maxReplicas": 3, "drainTimeout": "20s"}
-OVER_S = 240.0
-FAILS = """\
-import triton_python_backend_utils as pb
-
-
-class TritonPythonModel:
-    def execute(self, requests):
-        error = pb.TritonError("this version is broken")
-        return [pb.InferenceResponse(error=error) for _ in requests]
-"""
-CRAWLS = "import time\n" + adding(1).replace(
-    "        return", "        time.sleep(0.25)\n        return"
-)
 CANARY = {
     "strategy": "Canary",
     "canary": {"steps": [20], "stepTime": "5s", "patience": "30s"},
 }
-
-
-def migrated(place: Scratch, name: str, **spec: Any) -> Object:
-    """Move a replica; return the migration's status once it is over."""
-    body = {
-        "apiVersion": "conch.dev/v1alpha1",
-        "kind": "ModelMigration",
-        "metadata": {"name": name},
-        "spec": spec,
-    }
-    place.apply(body)
-
-    def over() -> Object | None:
-        status: Object = place.there("modelmigration", name).get("status") or {}
-        return status if status.get("phase") in ("Done", "RolledBack") else None
-
-    found: Object = wait_for(
-        f"the end of {name}",
-        over,
-        timeout=OVER_S,
-        seen=lambda: json.dumps(place.there("modelmigration", name).get("status")),
-    )
-    return found
-
-
-def rolled(place: Scratch, name: str, phases: Iterable[str], *, past: str | None = None) -> Object:
-    """Return what a service says of a rollout of another revision than ``past`` in such a phase."""
-
-    def told() -> Object:
-        found: Object = place.there("modelservice", name).get("status", {}).get("rollout") or {}
-        return found
-
-    def there() -> Object | None:
-        now = told()
-        return now if now.get("revision") != past and str(now.get("phase")) in phases else None
-
-    found: Object = wait_for(
-        f"a rollout that is {' or '.join(phases)}",
-        there,
-        timeout=OVER_S,
-        seen=lambda: json.dumps(told()),
-    )
-    return found
-
-
-def use(place: Scratch, name: str, code: str) -> None:
-    """Have a model read its code from a ConfigMap of that name."""
-    place.apply(*python_model(name, code)[:1])
-    place.apply(model("add", source={"configMap": {"name": name}}))
 
 
 def flows(door: Door, place: Scratch, name: str) -> list[Any]:
@@ -133,8 +69,9 @@ def test_a_canary_takes_over_where_it_is_fine_and_goes_where_it_is_not(place: Sc
         for name, code in (("fails", FAILS), ("crawls", CRAWLS)):
             with Load(*flows(door, place, "rolled")) as load:
                 load.more_answers(100)
+                before = last_rollout(place, "rolled")
                 use(place, name, code)
-                bad = rolled(place, "rolled", ("Done", "RolledBack"), past=last)
+                bad = rolled(place, "rolled", ("Done", "RolledBack"), past=before)
                 load.more_answers(100)
             assert bad["phase"] == "RolledBack", bad
             assert place.there("modelservice", "rolled")["status"]["revision"] == last

@@ -36,9 +36,12 @@ STREAM_S = 3.0
 
 
 def channel(flow: Flow) -> grpc.aio.Channel:
-    """Return a channel with a connection of its own, which makes no second attempts."""
+    """Return a channel with a connection of its own, which repeats nothing that has left it.
+
+    As it is without a retry policy: what a connection can't take any more, as the other side has said
+    good-bye, the library gives to the next one.
+    """
     options: list[tuple[str, Any]] = [
-        ("grpc.enable_retries", 0),
         ("grpc.use_local_subchannel_pool", 1),
         ("grpc.enable_http_proxy", 0),
         ("grpc.initial_reconnect_backoff_ms", 50),

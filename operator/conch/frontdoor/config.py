@@ -137,6 +137,9 @@ def _defaults(setup: Setup) -> list[str]:
             "option splice-auto",
             "timeout connect 1s",
             "timeout client 60s",
+            # What a replaced worker has said good-bye to is closed soon: gRPC's library was seen to
+            # use such a connection until it ended, each call in vain.
+            "timeout client-fin 1s",
             "timeout server 60s",
             # A head that comes in drops holds a connection for so long at most.
             f"timeout http-request {setup.head_timeout:.0f}s",

@@ -1,0 +1,1 @@
+"""What fails while replicas and revisions move: nothing is to."""
