@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.control_plane.test_moving import Fewest
 from tests.kit.client import Object
 from tests.kit.control_plane import Cluster, condition
 from tests.kit.fleet import model, model_service, simulated
@@ -145,6 +146,24 @@ def test_a_quota_is_there_at_once_and_nobody_falls_below_it(fleet: Fleet) -> Non
     fleet.wait("rich", 6)
     told = condition(fleet.service("owner"), "Admitted")
     assert told["reason"] == "AwaitingShare"
+
+
+def test_who_has_another_place_moves_there_before_its_own_is_taken(fleet: Fleet) -> None:
+    for name in ("lodger", "landlord"):
+        fleet.namespace(name)
+    fleet.tenant("lodger")
+    fleet.tenant("landlord", quota={"NVIDIA-A100": 2})
+    fleet.serve("lodger", 4, placement={"pools": ["a100", "t4"]})
+    fleet.wait("lodger", 4)
+    fewest = Fewest(fleet.cluster.client.items("/api/v1/namespaces/lodger/pods"))
+    with fleet.cluster.client.watching("/api/v1/namespaces/lodger/pods", fewest.see):
+        fleet.serve("landlord", 2, placement={"accelerators": ["NVIDIA-A100"]})
+        fleet.wait("landlord", 2)
+        fleet.wait("lodger", 4)
+    assert fewest.count == 4, "it had another place all the time"
+    moves = fleet.cluster.client.items(f"{CONCH}/namespaces/lodger/modelmigrations")
+    assert {m["spec"]["reason"] for m in moves} == {"Reclaim"}
+    assert {m["status"]["phase"] for m in moves} == {"Done"}
 
 
 def test_a_limit_is_kept_and_told(fleet: Fleet) -> None:

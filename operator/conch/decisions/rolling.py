@@ -83,6 +83,10 @@ class Evidence:
     """What a person asks of this revision."""
     failure: str | None
     """Why its replicas do not start, as far as is known."""
+    breaks: str | None = None
+    """What callers of the old revision could not do with the new one, in words."""
+    renamed: bool = False
+    """Whether callers ask for a model of another name: then they can't be given to either."""
 
 
 def begun(known: Rollout | None, service: Service, spec: RolloutSpec, now: float) -> Rollout | None:
@@ -112,6 +116,11 @@ def advanced(
         return ordered
     if rollout.phase is P.ROLLED_BACK:
         return rollout
+    if evidence.breaks is not None and not rollout.promoted:
+        text = (
+            f"{evidence.breaks}; if callers know, kubectl conch rollout promote lets it take over"
+        )
+        return _back(rollout, text, now)
     if rollout.step is not None:
         return _stepped(rollout, service, spec, evidence, now)
     return _whole(rollout, service, spec, evidence, now)
@@ -152,8 +161,9 @@ def _stepped(
 ) -> Rollout:
     """Return a canary at its next step, where this one is over, or taken back."""
     steps, number = spec.canary.steps, rollout.step or 0
-    if not evidence.door:
-        text = "there is no front door to give it a share of the requests: it takes over whole"
+    if not evidence.door or evidence.renamed:
+        why = "its model has another name" if evidence.door else "there is no front door"
+        text = f"{why}, so that it can't get a share of the requests: it takes over whole"
         return _moved(rollout, P.PROGRESSING, text, now, step=None, percent=None)
     if number >= len(steps):
         return _moved(rollout, P.PROGRESSING, rollout.message, now, step=None, percent=None)

@@ -24,16 +24,18 @@ from conch.decisions.scaling import ScalingDecision, ScalingState, ServiceLoad, 
 from conch.decisions.scaling.account import Decided
 from conch.decisions.scaling.fleet import rates
 from conch.decisions.scaling.load_time import DEFAULT_S
-from conch.decisions.shares import Grant
+from conch.decisions.shares import Grant, Shares
 from conch.decisions.steps import Plan
 from conch.reconcile.carrier import Carrier
 from conch.reconcile.fair import Sharing
 from conch.reconcile.front_door import Heard, Reports
 from conch.reconcile.gather import FleetFacts, ServiceFacts, unknown_pools
 from conch.reconcile.localities import Localities, workload
+from conch.reconcile.migrations import Wanted
 from conch.reconcile.moves import Moves, off_nodes
 from conch.reconcile.profiles import Profiles
 from conch.reconcile.recall import Recall
+from conch.reconcile.reclaims import spared
 from conch.reconcile.resting import Resting, same_grant
 from conch.reconcile.rollouts import Rollouts
 from conch.reconcile.scaling import Measurement, load_of
@@ -116,6 +118,8 @@ class Decider:
         self.states: dict[ServiceKey, ScalingState] = {}
         self.decided: dict[ServiceKey, Decided] = {}
         """What was decided last, from what, and when; read by other threads, so only replaced."""
+        self.reclaims: tuple[Wanted, ...] = ()
+        """Moves that make room for those who are entitled to it."""
         self.ledger = Ledger()
         """What is free once all that was decided last is done."""
 
@@ -143,18 +147,37 @@ class Decider:
         tick = _Tick(fleet, ledger, seen, now, moment, heard)
         proposals = [self._proposal(facts, tick) for facts in services]
         wishes = [self._wish(p, ledger) for p in proposals if p.facts.shapes]
-        grants = self._granted(wishes, fleet, now)
+        shares = self._shared(wishes, fleet, now)
+        grants = self._spared(proposals, shares, tick)
         return [self._planned(p, tick, grants.get(p.facts.key)) for p in proposals]
 
-    def _granted(
-        self, wishes: Sequence[Wished], fleet: FleetFacts, now: float
+    def _spared(
+        self,
+        proposals: Iterable[_Proposal],
+        shares: Shares,
+        tick: _Tick,
     ) -> Mapping[ServiceKey, Grant]:
+        """Return the grants without what is moved rather than drained; what to ask for is kept."""
+        found, reclaims = dict(shares.grants), list[Wanted]()
+        tried = {
+            (f.body["metadata"]["namespace"], f.migration.name): f.migration.over
+            for f in tick.fleet.migrations.filed
+        }
+        for proposal in proposals:
+            facts, grant = proposal.facts, shares.grants.get(proposal.facts.key)
+            if grant is not None and grant.given_up and proposal.final is None:
+                found[facts.key], asked = spared(facts, grant, shares.free, tried)
+                reclaims += [] if asked is None else [asked]
+        self.reclaims = tuple(reclaims)
+        return found
+
+    def _shared(self, wishes: Sequence[Wished], fleet: FleetFacts, now: float) -> Shares:
         """Return what each service may have; where a defect keeps that from being told, what it has."""
         try:
-            return self._sharing.decide(wishes, fleet.pools, now, self._popular).grants
+            return self._sharing.decide(wishes, fleet.pools, now, self._popular)
         except Exception:
             logger.exception("sharing failed: nobody is given more or less than there is")
-            return {w.facts.key: _as_it_is(w.facts) for w in wishes}
+            return Shares({w.facts.key: _as_it_is(w.facts) for w in wishes}, {})
 
     def _workload(self, fleet: FleetFacts) -> Mapping[str, Mapping[Amounts, float]]:
         """Return what is popular, by the wishes of the last tick; looked at again after a while."""

@@ -233,6 +233,8 @@ class Reconciler:
                 await self._writer.status(model["kind"], model, wish)
             await self._tell_migrations(fleet, now)
             decider = self._decider
+            for wanted in decider.reclaims:
+                await self._writer.make_once(wanted.to_object())
             await self._planner.look(
                 fleet, outcomes, decider.decided, decider.ledger, self.clock.wall()
             )

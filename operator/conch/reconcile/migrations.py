@@ -9,11 +9,14 @@ from conch.api.conditions import Condition, ConditionType, Reason, Wish, updated
 from conch.api.migration import (
     ModelMigrationSpec,
     ModelMigrationStatus,
+    MoveReason,
     Phase,
     PhaseTime,
 )
+from conch.api.names import API_VERSION, LABEL_SERVICE
 from conch.decisions.fleet import ServiceKey
 from conch.decisions.migrating import Migration, Next
+from conch.provisioning.metadata import bounded
 from conch.reconcile.resolve import Fault, parsed
 from conch.reconcile.store import Store, leaving
 from conch.reconcile.views import seconds_of
@@ -126,6 +129,54 @@ def status_of(filed: Filed, step: Next, now: str) -> Object:
         message=step.message,
         conditions=updated(found, _wishes(step), generation=generation, now=now),
     ).to_dict()
+
+
+def name_of(service: str, reason: MoveReason, uid: str) -> str:
+    """Return the name of a migration of Conch's own: the same for the same replica and reason."""
+    return bounded(f"{service[:36]}-{reason.lower()[:7]}-{uid[:8]}")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A move that Conch asks for itself."""
+
+    service: ServiceKey
+    owner_uid: str
+    """UID of the ModelService."""
+    pod: str
+    uid: str
+    """UID of the pod."""
+    reason: MoveReason
+    to: Mapping[str, str]
+    because: str
+
+    def to_object(self) -> Object:
+        """Return the ModelMigration."""
+        return {
+            "apiVersion": API_VERSION,
+            "kind": KIND,
+            "metadata": {
+                "name": name_of(self.service.name, self.reason, self.uid),
+                "namespace": self.service.namespace,
+                "labels": {LABEL_SERVICE: bounded(self.service.name)},
+                "ownerReferences": [
+                    {
+                        "apiVersion": API_VERSION,
+                        "kind": "ModelService",
+                        "name": self.service.name,
+                        "uid": self.owner_uid,
+                    }
+                ],
+            },
+            "spec": {
+                "service": self.service.name,
+                "replica": self.pod,
+                "to": dict(self.to),
+                "reason": self.reason,
+                "because": self.because[:1024],
+                "ttl": "1h",
+            },
+        }
 
 
 def parsed_conditions(body: Object) -> list[Condition]:

@@ -10,9 +10,7 @@ from typing import Any
 
 from conch.api.conditions import Reason
 from conch.api.migration import MoveReason, Phase
-from conch.api.names import API_VERSION, LABEL_SERVICE
 from conch.clients.clock import iso
-from conch.clients.cluster import CONFLICT, ClusterError
 from conch.decisions.fleet import Pod, Pool, ServiceKey
 from conch.decisions.migration import (
     MovableFleet,
@@ -28,9 +26,8 @@ from conch.decisions.migration import (
 )
 from conch.decisions.placement import Ledger
 from conch.decisions.scaling.account import Decided
-from conch.provisioning.metadata import bounded
 from conch.reconcile.gather import FleetFacts, ServiceFacts
-from conch.reconcile.migrations import KIND, Filed
+from conch.reconcile.migrations import KIND, Filed, Wanted
 from conch.reconcile.profiles import Profiles
 from conch.reconcile.settings import Planning
 from conch.reconcile.status import Outcome
@@ -100,12 +97,8 @@ class Planner:
 
     async def _ask(self, fleet: FleetFacts, move: Move) -> None:
         facts = next(f for f in fleet.services if f.key == move.service)
-        body = migration_of(facts, move)
-        try:
-            await self._writer.make(body)
-        except ClusterError as error:
-            if error.status != CONFLICT:
-                raise
+        body = wanted(facts, move).to_object()
+        if not await self._writer.make_once(body):
             # It was tried already; another try waits until that one is deleted.
             return
         logger.info("%s: %s", body["metadata"]["name"], move.text)
@@ -297,35 +290,11 @@ def _waiting(outcome: Outcome) -> Waiting | None:
     return Waiting(outcome.facts.key, options(outcome.facts), count) if count else None
 
 
-def migration_of(facts: ServiceFacts, move: Move) -> Object:
-    """Return the ModelMigration that asks for a move; its name is always the same for the same one."""
-    name = bounded(f"{facts.key.name[:36]}-{move.reason.lower()[:7]}-{move.uid[:8]}")
+def wanted(facts: ServiceFacts, move: Move) -> Wanted:
+    """Return what asks for a move."""
     to = {"pool": move.target_pool} if move.target_node is None else {"node": move.target_node}
-    return {
-        "apiVersion": API_VERSION,
-        "kind": KIND,
-        "metadata": {
-            "name": name,
-            "namespace": facts.key.namespace,
-            "labels": {LABEL_SERVICE: bounded(facts.key.name)},
-            "ownerReferences": [
-                {
-                    "apiVersion": API_VERSION,
-                    "kind": "ModelService",
-                    "name": facts.key.name,
-                    "uid": facts.body["metadata"]["uid"],
-                }
-            ],
-        },
-        "spec": {
-            "service": facts.key.name,
-            "replica": move.pod,
-            "to": to,
-            "reason": MoveReason(move.reason.value),
-            "because": move.text[:1024],
-            "ttl": "1h",
-        },
-    }
+    owner, reason = facts.body["metadata"]["uid"], MoveReason(move.reason.value)
+    return Wanted(facts.key, owner, move.pod, move.uid, reason, to, move.text)
 
 
 def _place(filed: Filed) -> tuple[str, str]:

@@ -1,14 +1,17 @@
 """Rollouts of new revisions as services' statuses have them, and the evidence that they go on by."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from conch.api.base import parse_duration
+from conch.api.model import Tensor
 from conch.api.rollout import RolloutPhase
 from conch.decisions import rolling
 from conch.decisions.canary import Tally
 from conch.decisions.fleet import ServiceKey
 from conch.decisions.rolling import Evidence, Rollout
+from conch.provisioning.snapshot import Snapshot
 from conch.reconcile.front_door import Heard
 from conch.reconcile.gather import ServiceFacts
 from conch.reconcile.health import failure_of
@@ -38,6 +41,7 @@ class Rollouts:
             p99=None if p99 is None else parse_duration(p99),
             order=order_of(facts.body, rollout.revision),
             failure=_failure(facts, rollout.revision),
+            **_differences(facts, rollout),
         )
         return rolling.advanced(rollout, facts.service, spec, evidence, now)
 
@@ -58,6 +62,38 @@ class Rollouts:
         if known is None or known[0] != step:
             known = self._bases[key] = (step, dict(told))
         return {revision: tally.since(known[1].get(revision)) for revision, tally in told.items()}
+
+
+def _differences(facts: ServiceFacts, rollout: Rollout) -> dict[str, Any]:
+    """Return what makes the new revision another thing to callers, as far as both are described."""
+    new, old = facts.snapshots.get(rollout.revision), facts.snapshots.get(rollout.stable or "")
+    if new is None or old is None:
+        return {}
+    if new.model != old.model:
+        return {"renamed": True}
+    return {"breaks": breaks(old, new)}
+
+
+def breaks(old: Snapshot, new: Snapshot) -> str | None:
+    """Return what callers of one revision could not do with another, in words; None: nothing known.
+
+    They send all inputs as they were, and read some of the outputs.
+    """
+    before, after = old.inputs, new.inputs
+    if before and after and set(map(_shown, before)) != set(map(_shown, after)):
+        return f"its inputs are {_listed(after)} where they were {_listed(before)}"
+    there = set(map(_shown, new.outputs))
+    if there and not set(map(_shown, old.outputs)) <= there:
+        return f"its outputs are {_listed(new.outputs)} where they were {_listed(old.outputs)}"
+    return None
+
+
+def _shown(tensor: Tensor) -> str:
+    return f"{tensor.name} {tensor.datatype}{list(tensor.shape)}"
+
+
+def _listed(tensors: Iterable[Tensor]) -> str:
+    return ", ".join(sorted(map(_shown, tensors)))
 
 
 def _failure(facts: ServiceFacts, revision: str) -> str | None:

@@ -162,9 +162,15 @@ class Writer:
         if live is None or live["metadata"]["uid"] != metadata["uid"]:
             self._store.drop(kind, known)
 
-    async def make(self, body: Object) -> None:
-        """Create an object that is nobody's child. Raises ClusterError, 409 where there is one."""
-        self._written(await self._cluster.create(body), "create")
+    async def make_once(self, body: Object) -> bool:
+        """Create an object that is nobody's child; tell whether there was none of its name."""
+        try:
+            self._written(await self._cluster.create(body), "create")
+        except ClusterError as error:
+            if error.status != CONFLICT:
+                raise
+            return False
+        return True
 
     async def status(self, kind: str, body: Object, status: Object) -> bool:
         """Apply the status of an object unless it says so already."""

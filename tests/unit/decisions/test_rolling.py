@@ -122,6 +122,24 @@ def test_without_a_front_door_it_takes_over_whole() -> None:
     assert "no front door" in found.message
 
 
+def test_one_that_callers_could_not_use_is_taken_back_unless_somebody_wants_it() -> None:
+    other = known(breaks="its outputs are y FP32[3] where they were y FP32[2]")
+    for step in (0, None):
+        found = advanced(rollout(step=step), there(new()), spec(), other, NOW)
+        assert found.phase is P.ROLLED_BACK
+        assert found.message.startswith("its outputs are y FP32[3]")
+    wanted = replace(other, order=Order.PROMOTE)
+    on = advanced(rollout(step=None), there(new()), spec(), wanted, NOW)
+    assert on.promoted
+    assert advanced(on, there(new()), spec(), wanted, NOW).phase is P.PROGRESSING
+
+
+def test_a_model_of_another_name_gets_no_share() -> None:
+    found = step(known(renamed=True))
+    assert (found.step, found.percent) == (None, None)
+    assert "another name" in found.message
+
+
 def test_what_people_ask_for() -> None:
     at = rollout(percent=5.0)
     back = advanced(at, there(new()), spec(), known(order=Order.ABORT), NOW)

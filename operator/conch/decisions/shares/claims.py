@@ -7,6 +7,7 @@ from functools import cached_property
 
 from conch.api.conditions import Reason
 from conch.decisions.fleet import ServiceKey, Shape
+from conch.decisions.placement import Ledger
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,3 +143,5 @@ class Shares:
 
     grants: Mapping[ServiceKey, Grant]
     standings: Mapping[str, Standing]
+    free: Ledger = field(default_factory=Ledger, compare=False)
+    """What is left for nobody yet, once all that is granted is had and all that goes is gone."""

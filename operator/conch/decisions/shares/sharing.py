@@ -39,6 +39,7 @@ def share(
     return Shares(
         grants={c.key: _grant(books, c, limited, reserve, largest) for c in books.claims},
         standings=books.standings(),
+        free=books.free,
     )
 
 
