@@ -17,7 +17,7 @@ from tests.kit.sweep import Death, Expected, Lane, every_point, lane, storm, swe
 
 LANES, PLACES = 2, 6
 """Services live side by side: each waits more than it works."""
-SHARE = int(os.environ.get("CONCH_SWEEP_SHARE", "8"))
+SHARE = int(os.environ.get("CONCH_SWEEP_SHARE", "13"))
 """Each run sweeps one of so many points; 1 sweeps all of them (`make sweep`). An odd number takes
 deaths before and after a write in turns."""
 TODAY = int(os.environ.get("CONCH_SWEEP_PART") or SystemClock().wall() // 86400)
