@@ -139,6 +139,9 @@ def _all(acts: Acts, pace: Pace) -> None:
     line.remove("roll")
     for kind in line:
         if kind == "migrate":
+            if not two and not acts.has_room():
+                acts.size(1)
+                two = True
             acts.migrate(killed_in=phases.pop(0) if phases else None)
         elif kind == "roll":
             acts.roll(killed_at=moments.pop(0) if moments else None)

@@ -78,13 +78,20 @@ class Acts:
 
     def migrate(self, *, killed_in: str | None = None) -> None:
         """Move the mover's replica to the other pool; kill the operator once a phase is reached."""
-        number = self.done.get("migration", 0)
-        (node,) = nodes_of(self.place.await_ready(MOVER))
-        there = POOLS[1] if node.endswith(POOLS[0]) else POOLS[0]
+        number, there = self.done.get("migration", 0), self._other_pool()
         name = f"move-{number}"
         with self.noted("migration", MOVER), self._killed(lambda: self._phase(name), killed_in):
             found = migrated(self.place, name, service=MOVER, to={"pool": there})
         assert found["phase"] == "Done", found
+
+    def has_room(self) -> bool:
+        """Tell whether the pool to which the mover would go has a GPU that is free."""
+        pool = self.place.stage.tools.get("gpupool", self._other_pool()) or {}
+        return int(pool["status"]["free"]) > 0
+
+    def _other_pool(self) -> str:
+        (node,) = nodes_of(self.place.await_ready(MOVER))
+        return POOLS[1] if node.endswith(POOLS[0]) else POOLS[0]
 
     def _phase(self, name: str) -> str:
         found = self.place.get("modelmigration", name) or {}
@@ -181,7 +188,7 @@ def use_of(place: Scratch, name: str, code: str) -> None:
 
 def prepare(place: Scratch) -> None:
     """Apply the services, each of a model of its own name, and wait for them."""
-    canary = {"steps": STEPS, "stepTime": "5s", "patience": "60s"}
+    canary = {"steps": STEPS, "stepTime": "5s", "patience": "20s"}
     for name, replicas, more in _services(canary):
         place.apply(
             *python_model(name, adding(1)),
