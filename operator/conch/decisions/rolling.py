@@ -83,6 +83,8 @@ class Evidence:
     """What a person asks of this revision."""
     failure: str | None
     """Why its replicas do not start, as far as is known."""
+    came: float | None = None
+    """When its newest replica that is ready became so (seconds since the epoch)."""
     breaks: str | None = None
     """What callers of the old revision could not do with the new one, in words."""
     renamed: bool = False
@@ -246,7 +248,7 @@ def _timely(rollout: Rollout, evidence: Evidence, spec: RolloutSpec, now: float)
     limit = spec.seconds("progress_deadline")
     if rollout.swaps and evidence.failure is not None:
         return _back(rollout, f"the only replica has gone for it, and {evidence.failure}", now)
-    if now - rollout.since < limit:
+    if now - max(rollout.since, evidence.came or 0.0) < limit:
         return rollout
     why = evidence.failure or rollout.message
     return _back(rollout, f"no progress within {limit:g} s: {why}", now)

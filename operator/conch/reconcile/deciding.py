@@ -282,7 +282,7 @@ class Decider:
         lacks = load is not None and proposal.wished > load.held
         replaced = any(p.replaced for p in facts.service.pods)
         wished = proposal.wished
-        few = rolling.course(facts.rollout, facts.service, facts.spec.rollout, wished).most
+        few = _canaries(facts, wished)
         return Wished(
             facts=facts,
             # Who is replaced keeps its place until another answers, but nobody gives one up for it.
@@ -315,7 +315,10 @@ class Decider:
         facts, load, decision = proposal.facts, proposal.load, proposal.decision
         if load is None or decision is None or grant is None:
             raise ValueError("a service without a wish or a grant can't be planned")
-        wanted = _wanted(facts, load, decision, grant, tick.ledger)
+        wanted = decision.wished
+        # While a canary has no more than a share, the grant is about that one alone.
+        if _canaries(facts, wanted) is None:
+            wanted = _wanted(facts, load, decision, grant, tick.ledger)
         room = bool(_room(facts, tick.ledger, grant, 1))
         rollout = self._rollouts.look(facts, tick.heard, tick.now, room=room)
         course = rolling.course(rollout, facts.service, facts.spec.rollout, wanted)
@@ -379,6 +382,11 @@ def _free(facts: ServiceFacts, ledger: Ledger) -> bool:
     """Tell whether there is a place for one more replica, that no autoscaler has to buy."""
     pools = [p for p in facts.pools if not p.spec.elastic]
     return any(placement.room(p, facts.shapes[p.name], ledger, most=1) for p in pools)
+
+
+def _canaries(facts: ServiceFacts, wished: int) -> int | None:
+    """Return how many replicas a canary may have, None where there is none."""
+    return rolling.course(facts.rollout, facts.service, facts.spec.rollout, wished).most
 
 
 def _explained(facts: ServiceFacts, ledger: Ledger) -> tuple[str, ...]:

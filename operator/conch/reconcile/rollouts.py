@@ -41,6 +41,7 @@ class Rollouts:
             p99=None if p99 is None else parse_duration(p99),
             order=order_of(facts.body, rollout.revision),
             failure=_failure(facts, rollout.revision),
+            came=_came(facts, rollout.revision),
             **_differences(facts, rollout),
         )
         return rolling.advanced(rollout, facts.service, spec, evidence, now)
@@ -94,6 +95,11 @@ def _shown(tensor: Tensor) -> str:
 
 def _listed(tensors: Iterable[Tensor]) -> str:
     return ", ".join(sorted(map(_shown, tensors)))
+
+
+def _came(facts: ServiceFacts, revision: str) -> float | None:
+    ready = (p.ready_at for p in facts.service.pods if p.revision == revision)
+    return max((at for at in ready if at is not None), default=None)
 
 
 def _failure(facts: ServiceFacts, revision: str) -> str | None:

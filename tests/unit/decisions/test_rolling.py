@@ -173,6 +173,8 @@ def test_no_progress_for_too_long_is_taken_back_with_the_reason() -> None:
     assert found.phase is P.ROLLED_BACK
     assert found.message == "no progress within 1800 s: no such module"
     assert course(found, there(), spec("Replace"), 2).hold, "until the status says so"
+    comes = known(failure="no such module", came=NOW - 60)
+    assert advanced(late, there(), spec("Replace"), comes, NOW) is late, "one became ready lately"
 
 
 @pytest.mark.parametrize(
