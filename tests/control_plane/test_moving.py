@@ -120,6 +120,22 @@ def test_without_another_place_it_stays_and_says_why(scenario: Scenario) -> None
     scenario.wait(lambda: not on(scenario, "node-a100"), "both moved")
 
 
+def test_all_at_once_ends_as_one_after_the_other(scenario: Scenario) -> None:
+    """Another revision, a node that is to be left, one replica more, and an operator that begins anew."""
+    scenario.create(2)
+    first = scenario.only_revision()
+    fewest = Fewest(scenario.serving())
+    with scenario.client.watching(scenario.pods, fewest.see):
+        scenario.operator.kill()
+        scenario.cordon("node-a100")
+        scenario.update(parameters={"version": "2"})
+        scenario.client.merge(scenario.service, {"spec": {"replicas": 3}})
+        scenario.operator.revive()
+        scenario.await_update(3, past=first)
+    assert fewest.count == 2
+    assert on(scenario, "node-a100") == []
+
+
 def test_a_cordon_that_is_taken_back_stops_what_has_not_begun(scenario: Scenario) -> None:
     scenario.create(1, placement={"accelerators": ["NVIDIA-A100"]})
     before = {p["metadata"]["uid"] for p in scenario.serving()}

@@ -299,6 +299,8 @@ def _same_place(history: History) -> bool:
 def _status(objects: Objects, *, pools: bool, count: bool) -> Object:
     (service,) = objects["modelservices"]
     status = copy.deepcopy(service.get("status", {}))
+    # A fresh one replaces no other revision.
+    status.pop("rollout", None)
     for key in ("pools", "where") if not (pools and count) else ():
         status.pop(key, None)
     for key in ("replicas", "readyReplicas", "desiredReplicas") if not count else ():

@@ -420,27 +420,6 @@ def migrated(scenario: Scenario) -> int:
     return 2
 
 
-def everything(scenario: Scenario) -> int:
-    """A node is left when another revision comes, and one replica more is asked for."""
-    scenario.create(2)
-    first = scenario.only_revision()
-    (left,) = {p["spec"]["nodeName"] for p in scenario.serving()}
-    scenario.cordon(left)
-
-    def leaves() -> bool:
-        told = condition(scenario.client.get(scenario.service), "Reconciling")
-        nodes = {p["spec"]["nodeName"] for p in scenario.serving()}
-        return "cordoned" in told.get("message", "") or left not in nodes
-
-    scenario.wait(leaves, "that the node is left")
-    scenario.update(parameters={"version": "2"})
-    scenario.client.merge(scenario.service, {"spec": {"replicas": 3}})
-    scenario.await_update(3, past=first)
-    assert left not in {p["spec"]["nodeName"] for p in scenario.serving()}
-    scenario.cordon(left, cordoned=False)
-    return 3
-
-
 LIVES: dict[str, Life] = {
     "scaling": scaled,
     "update": updated,
@@ -448,5 +427,4 @@ LIVES: dict[str, Life] = {
     "node loss": bereft,
     "node drain": emptied,
     "migration": migrated,
-    "all at once": everything,
 }

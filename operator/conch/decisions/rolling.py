@@ -118,7 +118,8 @@ def advanced(
         return ordered
     if rollout.phase is P.ROLLED_BACK:
         return rollout
-    if evidence.breaks is not None and not rollout.promoted:
+    careful = spec.strategy is Strategy.CANARY and not rollout.promoted
+    if careful and evidence.breaks is not None:
         text = (
             f"{evidence.breaks}; if callers know, kubectl conch rollout promote lets it take over"
         )

@@ -128,6 +128,8 @@ def test_one_that_callers_could_not_use_is_taken_back_unless_somebody_wants_it()
         found = advanced(rollout(step=step), there(new()), spec(), other, NOW)
         assert found.phase is P.ROLLED_BACK
         assert found.message.startswith("its outputs are y FP32[3]")
+    last = advanced(rollout(step=None), there(new()), spec("Replace"), other, NOW)
+    assert last.phase is P.PROGRESSING, "what is applied last decides"
     wanted = replace(other, order=Order.PROMOTE)
     on = advanced(rollout(step=None), there(new()), spec(), wanted, NOW)
     assert on.promoted
