@@ -100,8 +100,8 @@ def drain(stage: Stage, node: str, *words: str, seconds: int = DRAIN_S) -> None:
 
 
 def nodes_of(pods: list[Object]) -> set[str]:
-    """Return the nodes that pods are on."""
-    return {p["spec"]["nodeName"] for p in pods}
+    """Return the nodes that pods are on, of those that have one."""
+    return {p["spec"]["nodeName"] for p in pods if p["spec"].get("nodeName")}
 
 
 def kill_operator(stage: Stage) -> None:
