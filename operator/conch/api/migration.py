@@ -30,11 +30,17 @@ class MoveReason(StrEnum):
     """Why a replica is moved."""
 
     REQUESTED = "Requested"
+    """A person wants it."""
     DEFRAGMENTATION = "Defragmentation"
+    """What waits gets a place, or a node becomes empty."""
     ACCELERATOR = "Accelerator"
+    """Another pool is preferred, faster where that is needed, or cheaper where that is enough."""
     INTERFERENCE = "Interference"
+    """It misses its objective beside busy neighbours, where others of its service meet it."""
     BALANCE = "Balance"
+    """The loss of one node or zone would take too many replicas of a service."""
     RECLAIM = "Reclaim"
+    """Others are entitled to its place."""
 
 
 class MoveTarget(KubeModel):

@@ -28,6 +28,7 @@ from conch.cli.plugin_target import (
     NamespaceOption,
     OutputOption,
     PluginError,
+    ServiceArgument,
     Target,
     sentence,
     service_of,
@@ -55,8 +56,6 @@ app.command("plan")(plan_command)
 app.add_typer(key_app, name="key")
 app.add_typer(top_app, name="top")
 app.add_typer(rollout_app, name="rollout")
-
-ServiceArgument = Annotated[str, typer.Argument(help="name of a ModelService", metavar="SERVICE")]
 
 
 @app.command("version")

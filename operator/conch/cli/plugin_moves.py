@@ -10,20 +10,22 @@ import typer
 
 from conch.api.base import parse_duration
 from conch.api.migration import MoveReason, Phase
-from conch.api.names import API_VERSION, LABEL_SERVICE, LABEL_SERVING, SERVING
+from conch.api.names import LABEL_SERVICE, LABEL_SERVING, SERVING
 from conch.cli.plugin_target import (
     ContextOption,
     KubeconfigOption,
     NamespaceOption,
     PluginError,
+    ServiceArgument,
     Target,
     service_of,
 )
 from conch.clients.clock import SystemClock
 from conch.clients.cluster import MERGE_PATCH, Cluster, Object
+from conch.decisions.fleet import ServiceKey
+from conch.reconcile.migrations import KIND, manifest
 from conch.reconcile.views import condition
 
-KIND = "ModelMigration"
 _LOOK_S = 0.5
 """Between two looks at what is awaited."""
 TimeoutOption = Annotated[
@@ -33,7 +35,7 @@ TimeoutOption = Annotated[
 
 def migrate_command(
     *,
-    service: Annotated[str, typer.Argument(help="name of a ModelService", metavar="SERVICE")],
+    service: ServiceArgument,
     to: Annotated[
         str | None,
         typer.Option(
@@ -122,24 +124,8 @@ async def _target(cluster: Cluster, name: str) -> Object:
 
 def _migration(service: Object, spec: Object) -> Object:
     metadata = service["metadata"]
-    return {
-        "apiVersion": API_VERSION,
-        "kind": KIND,
-        "metadata": {
-            "name": f"{metadata['name']}-{secrets.token_hex(3)}",
-            "namespace": metadata["namespace"],
-            "labels": {LABEL_SERVICE: metadata["name"]},
-            "ownerReferences": [
-                {
-                    "apiVersion": API_VERSION,
-                    "kind": "ModelService",
-                    "name": metadata["name"],
-                    "uid": metadata["uid"],
-                }
-            ],
-        },
-        "spec": spec,
-    }
+    key = ServiceKey(metadata["namespace"], metadata["name"])
+    return manifest(key, metadata["uid"], f"{key.name}-{secrets.token_hex(3)}", spec)
 
 
 async def _follow(cluster: Cluster, namespace: str, name: str, limit: float) -> None:

@@ -13,6 +13,7 @@ from conch.cli.plugin_target import (
     KubeconfigOption,
     NamespaceOption,
     PluginError,
+    ServiceArgument,
     Target,
     service_of,
 )
@@ -22,12 +23,11 @@ from conch.decisions.rolling import Order
 rollout_app = typer.Typer(
     no_args_is_help=True, help="New revisions: how far they have come, and what to do about them."
 )
-ServiceArgument = typer.Argument(help="name of a ModelService", metavar="SERVICE")
 
 
 @rollout_app.command("status")
 def status_command(
-    service: str = ServiceArgument,
+    service: ServiceArgument,
     namespace: NamespaceOption = None,
     kubeconfig: KubeconfigOption = None,
     context: ContextOption = None,
@@ -49,7 +49,7 @@ def status_command(
 
 @rollout_app.command("history")
 def history_command(
-    service: str = ServiceArgument,
+    service: ServiceArgument,
     namespace: NamespaceOption = None,
     kubeconfig: KubeconfigOption = None,
     context: ContextOption = None,
@@ -70,7 +70,7 @@ def history_command(
 
 @rollout_app.command("promote")
 def promote_command(
-    service: str = ServiceArgument,
+    service: ServiceArgument,
     namespace: NamespaceOption = None,
     kubeconfig: KubeconfigOption = None,
     context: ContextOption = None,
@@ -81,7 +81,7 @@ def promote_command(
 
 @rollout_app.command("abort")
 def abort_command(
-    service: str = ServiceArgument,
+    service: ServiceArgument,
     namespace: NamespaceOption = None,
     kubeconfig: KubeconfigOption = None,
     context: ContextOption = None,
@@ -92,7 +92,7 @@ def abort_command(
 
 @rollout_app.command("pause")
 def pause_command(
-    service: str = ServiceArgument,
+    service: ServiceArgument,
     namespace: NamespaceOption = None,
     kubeconfig: KubeconfigOption = None,
     context: ContextOption = None,
@@ -103,7 +103,7 @@ def pause_command(
 
 @rollout_app.command("resume")
 def resume_command(
-    service: str = ServiceArgument,
+    service: ServiceArgument,
     namespace: NamespaceOption = None,
     kubeconfig: KubeconfigOption = None,
     context: ContextOption = None,

@@ -15,6 +15,7 @@ from conch.clients.cluster import Cluster, ClusterError, Object, connect
 
 T = TypeVar("T")
 
+ServiceArgument = Annotated[str, typer.Argument(help="name of a ModelService", metavar="SERVICE")]
 KubeconfigOption = Annotated[
     str | None, typer.Option("--kubeconfig", help="path of the kubeconfig", show_default=False)
 ]

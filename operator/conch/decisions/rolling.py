@@ -14,7 +14,7 @@ from enum import StrEnum
 
 from conch.api.rollout import RolloutPhase, RolloutSpec, Strategy
 from conch.decisions import canary
-from conch.decisions.canary import Kind, Settings, Tally
+from conch.decisions.canary import Kind, Settings, Tally, Verdict
 from conch.decisions.fleet import Service
 from conch.decisions.rollout import ready
 
@@ -180,16 +180,14 @@ def _stepped(
 
 
 def _judged(rollout: Rollout, spec: RolloutSpec, evidence: Evidence, now: float) -> Rollout:
-    steps, number, tallies = spec.canary.steps, rollout.step or 0, evidence.tallies or {}
-    stable, new = tallies.get(rollout.stable or "", Tally()), tallies.get(rollout.revision, Tally())
-    settings = Settings(confidence=spec.canary.confidence)
-    verdict = canary.judge(stable, new, p99=evidence.p99, settings=settings)
+    steps, number = spec.canary.steps, rollout.step or 0
+    verdict, errors = _verdict(rollout, spec, evidence)
     where = f"step {number + 1} of {len(steps)}, {steps[number]:g} % of the requests"
     lasted, text = now - rollout.since, f"{where}: {verdict.text}"
     if verdict.kind is Kind.WORSE:
         return _back(rollout, text, now)
     over = lasted >= spec.canary.seconds("step_time")
-    calm = not new.errors and lasted >= spec.canary.seconds("patience")
+    calm = not errors and lasted >= spec.canary.seconds("patience")
     if (verdict.kind is Kind.FINE and over) or (evidence.tallies is not None and calm):
         last = number + 1 == len(steps)
         return _moved(
@@ -206,6 +204,14 @@ def _judged(rollout: Rollout, spec: RolloutSpec, evidence: Evidence, now: float)
     return _timely(told, evidence, spec, now)
 
 
+def _verdict(rollout: Rollout, spec: RolloutSpec, evidence: Evidence) -> tuple[Verdict, int]:
+    """Return what is to be thought of the new revision, and at how many requests it failed."""
+    tallies = evidence.tallies or {}
+    stable, new = tallies.get(rollout.stable or "", Tally()), tallies.get(rollout.revision, Tally())
+    settings = Settings(confidence=spec.canary.confidence)
+    return canary.judge(stable, new, p99=evidence.p99, settings=settings), new.errors
+
+
 def _whole(
     rollout: Rollout, service: Service, spec: RolloutSpec, evidence: Evidence, now: float
 ) -> Rollout:
@@ -219,10 +225,7 @@ def _whole(
     if rollout.phase is P.PAUSED:
         return _moved(rollout, P.PROGRESSING, "it goes on", now, percent=rollout.percent)
     if rollout.percent is not None and evidence.tallies is not None and not rollout.promoted:
-        stable = evidence.tallies.get(rollout.stable or "", Tally())
-        new = evidence.tallies.get(rollout.revision, Tally())
-        settings = Settings(confidence=spec.canary.confidence)
-        verdict = canary.judge(stable, new, p99=evidence.p99, settings=settings)
+        verdict, _ = _verdict(rollout, spec, evidence)
         if verdict.kind is Kind.WORSE:
             return _back(rollout, f"while it took over: {verdict.text}", now)
     told = rollout if there else _choice(rollout, service, evidence, now)

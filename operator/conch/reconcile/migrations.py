@@ -152,31 +152,38 @@ class Wanted:
 
     def to_object(self) -> Object:
         """Return the ModelMigration."""
-        return {
-            "apiVersion": API_VERSION,
-            "kind": KIND,
-            "metadata": {
-                "name": name_of(self.service.name, self.reason, self.uid),
-                "namespace": self.service.namespace,
-                "labels": {LABEL_SERVICE: bounded(self.service.name)},
-                "ownerReferences": [
-                    {
-                        "apiVersion": API_VERSION,
-                        "kind": "ModelService",
-                        "name": self.service.name,
-                        "uid": self.owner_uid,
-                    }
-                ],
-            },
-            "spec": {
-                "service": self.service.name,
-                "replica": self.pod,
-                "to": dict(self.to),
-                "reason": self.reason,
-                "because": self.because[:1024],
-                "ttl": "1h",
-            },
+        name = name_of(self.service.name, self.reason, self.uid)
+        spec = {
+            "service": self.service.name,
+            "replica": self.pod,
+            "to": dict(self.to),
+            "reason": self.reason,
+            "because": self.because[:1024],
+            "ttl": "1h",
         }
+        return manifest(self.service, self.owner_uid, name, spec)
+
+
+def manifest(service: ServiceKey, owner_uid: str, name: str, spec: Object) -> Object:
+    """Return a ModelMigration of a service, which goes with it; ``owner_uid`` is the service's."""
+    return {
+        "apiVersion": API_VERSION,
+        "kind": KIND,
+        "metadata": {
+            "name": name,
+            "namespace": service.namespace,
+            "labels": {LABEL_SERVICE: bounded(service.name)},
+            "ownerReferences": [
+                {
+                    "apiVersion": API_VERSION,
+                    "kind": "ModelService",
+                    "name": service.name,
+                    "uid": owner_uid,
+                }
+            ],
+        },
+        "spec": spec,
+    }
 
 
 def parsed_conditions(body: Object) -> list[Condition]:

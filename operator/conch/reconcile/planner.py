@@ -293,8 +293,8 @@ def _waiting(outcome: Outcome) -> Waiting | None:
 def wanted(facts: ServiceFacts, move: Move) -> Wanted:
     """Return what asks for a move."""
     to = {"pool": move.target_pool} if move.target_node is None else {"node": move.target_node}
-    owner, reason = facts.body["metadata"]["uid"], MoveReason(move.reason.value)
-    return Wanted(facts.key, owner, move.pod, move.uid, reason, to, move.text)
+    owner = facts.body["metadata"]["uid"]
+    return Wanted(facts.key, owner, move.pod, move.uid, move.reason, to, move.text)
 
 
 def _place(filed: Filed) -> tuple[str, str]:

@@ -4,7 +4,8 @@
 try moves in copies of the books, where a place that is left comes free only once the new one answers.
 """
 
-from conch.decisions.migration.plan import Because, Move, MoveReason, Plan, Refusal, Reserved
+from conch.api.migration import MoveReason
+from conch.decisions.migration.plan import Because, Move, Plan, Refusal, Reserved
 from conch.decisions.migration.propose import propose
 from conch.decisions.migration.revalidate import revalidate
 from conch.decisions.migration.view import (

@@ -1,8 +1,9 @@
 """Accelerator: a pool that the user prefers has room, a faster one is needed, a cheaper one will do."""
 
+from conch.api.migration import MoveReason
 from conch.decisions.fleet import Node
 from conch.decisions.migration.books import Step
-from conch.decisions.migration.plan import Because, MoveReason
+from conch.decisions.migration.plan import Because
 from conch.decisions.migration.rules import rest_seconds, units
 from conch.decisions.migration.run import Proposal, Run, total
 from conch.decisions.migration.view import MovableService, Option, Replica

@@ -3,9 +3,10 @@
 from collections import Counter
 from collections.abc import Sequence
 
+from conch.api.migration import MoveReason
 from conch.decisions.fleet import Node, Pool, ServiceKey
 from conch.decisions.migration.books import Step
-from conch.decisions.migration.plan import Because, MoveReason
+from conch.decisions.migration.plan import Because
 from conch.decisions.migration.run import Proposal, Run, total
 from conch.decisions.migration.view import MovableService, Option, Replica
 from conch.decisions.placement.filters import ZONE

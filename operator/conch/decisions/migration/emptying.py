@@ -1,8 +1,9 @@
 """Defragmentation: a node becomes empty, so that popular replicas fit or an autoscaler takes it."""
 
+from conch.api.migration import MoveReason
 from conch.decisions.fleet import Node, Pool
 from conch.decisions.migration.books import Step
-from conch.decisions.migration.plan import Because, MoveReason
+from conch.decisions.migration.plan import Because
 from conch.decisions.migration.rules import MOVED_PER_GAINED, amount
 from conch.decisions.migration.run import Proposal, Run, total
 from conch.decisions.migration.view import Option, Replica

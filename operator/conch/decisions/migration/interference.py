@@ -1,7 +1,8 @@
 """Interference: a replica misses its objective beside busy neighbours, others of its service meet it."""
 
+from conch.api.migration import MoveReason
 from conch.decisions.fleet import Node, ServiceKey
-from conch.decisions.migration.plan import Because, MoveReason
+from conch.decisions.migration.plan import Because
 from conch.decisions.migration.run import Proposal, Run, total
 from conch.decisions.migration.view import MovableFleet, Option, Replica
 

@@ -4,9 +4,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations, islice
 
+from conch.api.migration import MoveReason
 from conch.decisions.fleet import Amounts, Node, Pool, Shape
 from conch.decisions.migration.books import Step
-from conch.decisions.migration.plan import Because, MoveReason
+from conch.decisions.migration.plan import Because
 from conch.decisions.migration.rules import MOVED_PER_GAINED, amount, units
 from conch.decisions.migration.run import Proposal, Run, total
 from conch.decisions.migration.view import Option, Replica, Waiting

@@ -3,20 +3,8 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from conch.api.migration import MoveReason
 from conch.decisions.fleet import Amounts, ServiceKey
-
-
-class MoveReason(StrEnum):
-    """Why a replica moves."""
-
-    DEFRAGMENTATION = "Defragmentation"
-    """What waits gets a place, or a node becomes empty."""
-    INTERFERENCE = "Interference"
-    """It misses its objective beside busy neighbours, where others of its service meet it."""
-    ACCELERATOR = "Accelerator"
-    """Another pool is preferred, faster where that is needed, or cheaper where that is enough."""
-    BALANCE = "Balance"
-    """The loss of one node or zone would take too many replicas of a service."""
 
 
 class Because(StrEnum):

@@ -3,10 +3,11 @@
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+from conch.api.migration import MoveReason
 from conch.decisions.fleet import Amounts
 from conch.decisions.migration import accelerator, balance, interference
 from conch.decisions.migration.making_room import comes_free
-from conch.decisions.migration.plan import Move, MoveReason
+from conch.decisions.migration.plan import Move
 from conch.decisions.migration.run import Run
 from conch.decisions.migration.view import MovableFleet, Replica
 from conch.decisions.placement import bar

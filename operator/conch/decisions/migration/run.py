@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from conch.api.migration import MoveReason
 from conch.decisions.fleet import Pool, ServiceKey
 from conch.decisions.migration.books import Allowed, Books, Step
-from conch.decisions.migration.plan import Because, Move, MoveReason, Plan, Refusal, Reserved
+from conch.decisions.migration.plan import Because, Move, Plan, Refusal, Reserved
 from conch.decisions.migration.rules import Limits, Scales, Worth, amount
 from conch.decisions.migration.view import MovableFleet, Option, Replica
 
