@@ -131,13 +131,18 @@ def await_message(scenario: Scenario, kind: str, reason: Reason) -> str:
 
 
 def await_numbers(scenario: Scenario, pool: str, *numbers: int) -> None:
-    """Return once a pool's status tells so many devices, and so many of them allocated."""
+    """Return once a pool with ready nodes tells so many devices, and so many of them allocated."""
 
     def told() -> tuple[int, ...]:
         status = scenario.client.get(f"{POOLS}/{pool}").get("status", {})
         return status.get("gpus"), status.get("allocated")
 
-    scenario.wait(lambda: told() == numbers, f"{numbers} devices and allocated in {pool}")
+    def ready() -> bool:
+        return condition(scenario.client.get(f"{POOLS}/{pool}"), "Ready").get("status") == "True"
+
+    scenario.wait(
+        lambda: ready() and told() == numbers, f"{numbers} devices and allocated in {pool}"
+    )
 
 
 def there(scenario: Scenario, pool: str) -> int | None:

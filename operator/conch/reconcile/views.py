@@ -20,6 +20,7 @@ from conch.reconcile.store import leaving
 
 Object = dict[str, Any]
 _OVER = ("Succeeded", "Failed")
+_NOT_READY = "node.kubernetes.io/not-ready", "NoSchedule"
 
 
 def seconds_of(text: str) -> float:
@@ -113,13 +114,19 @@ def node_view(body: Object, asked: Iterable[Mapping[str, float]]) -> Node:
     return Node(
         name=body["metadata"]["name"],
         labels=body["metadata"].get("labels") or {},
-        ready=not is_silent(body) and not leaving(body),
+        ready=not (is_silent(body) or leaving(body) or _is_held_back(body)),
         schedulable=not body.get("spec", {}).get("unschedulable", False),
         taints=tuple(body.get("spec", {}).get("taints") or ()),
         allocatable={name: quantity(amount) for name, amount in allocatable.items()},
         requested=requested,
         pods=count,
     )
+
+
+def _is_held_back(node: Object) -> bool:
+    """Tell whether Kubernetes still keeps pods from a node that has only just become ready."""
+    taints = node.get("spec", {}).get("taints") or ()
+    return any((t.get("key"), t.get("effect")) == _NOT_READY for t in taints)
 
 
 def is_silent(node: Object) -> bool:

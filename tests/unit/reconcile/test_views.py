@@ -19,6 +19,7 @@ from tests.unit.reconcile import bodies
 from tests.unit.reconcile.bodies import EPOCH_S, GPU
 
 NODES = {"n1"}
+NOT_READY = {"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}
 
 
 def container(*, restart: str | None = None, **amounts: str) -> dict[str, Any]:
@@ -94,6 +95,8 @@ class TestNodes:
             ({"status": {"conditions": []}}, False, True),
             ({"status": {"conditions": [{"type": "Ready", "status": "Unknown"}]}}, False, True),
             ({"metadata": {"deletionTimestamp": bodies.EPOCH}}, False, True),
+            ({"spec": {"taints": [NOT_READY]}}, False, True),
+            ({"spec": {"taints": [NOT_READY | {"effect": "NoExecute"}]}}, True, True),
         ],
     )
     def test_readiness(self, fields: dict[str, Any], ready: bool, schedulable: bool) -> None:
