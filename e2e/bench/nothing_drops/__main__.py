@@ -32,6 +32,7 @@ from e2e.bench.nothing_drops.plot import plot
 from e2e.bench.report import FOLDER, ROOT, Unmet, write
 from e2e.cluster.progress import terminal_reporter
 from e2e.install import ensure_stage
+from e2e.models import documents
 from e2e.scratch import Scratch, scratch
 
 Figures = dict[str, Any]
@@ -69,6 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     stage = ensure_stage(terminal_reporter(console))
     if not stage.cluster.local:
         raise SystemExit("It kills processes of pods: it runs on the local cluster only.")
+    stage.tools.apply(*documents("pools.yaml"))
     with scratch(stage, PLACE) as place, front_door(place) as door:
         figures, outcomes, windows = measure(place, door, QUICK if given.quick else Pace(), console)
     unmet = [*_unmet(figures, quick=given.quick)]
