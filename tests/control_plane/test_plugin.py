@@ -157,6 +157,36 @@ def test_a_node_is_left_before_it_is_drained(fleet: Fleet, namespace: str) -> No
         fleet.client.merge("/api/v1/nodes/node-a100", {"spec": {"unschedulable": None}})
 
 
+def test_a_new_revision_is_undone_and_that_is_taken_back(fleet: Fleet, namespace: str) -> None:
+    def revision() -> str:
+        return str(fleet.client.get(fleet.path(namespace, "digits"))["status"]["revision"])
+
+    def rollout(*words: str) -> str:
+        return fleet.ok("rollout", *words, "digits", "-n", namespace)
+
+    fleet.serve(namespace, "digits", 1)
+    first = revision()
+    assert "no other has come since" in rollout("status")
+    nothing = fleet.conch("rollout", "undo", "digits", "-n", namespace)
+    assert nothing.returncode == 1
+    assert "the one before is not kept" in nothing.stderr
+    variant = model()["spec"]["variants"][0] | {"parameters": {"again": "yes"}}
+    path = f"{CONCH}/namespaces/{namespace}/models/digits"
+    fleet.client.merge(path, {"spec": {"variants": [variant]}})
+    wait_for(lambda: "Done" in rollout("status"), "the second revision", timeout=60)
+    second = revision()
+    kept = [line.split()[0] for line in rollout("history").splitlines()[1:]]
+    assert kept == [first, second]
+    assert f"goes back to revision {first}" in rollout("undo")
+    wait_for(lambda: revision() == first, "the first revision", timeout=60)
+    wait_for(lambda: "Done" in rollout("status"), "that it is back", timeout=60)
+    assert f"revision {second} is asked for, and undone" in rollout("status")
+    there = fleet.conch("rollout", "undo", "digits", "-n", namespace, "--to-revision", "1")
+    assert "has the traffic already" in there.stderr
+    assert f"revision {second}, which is asked for, is to take over again" in rollout("undo")
+    wait_for(lambda: revision() == second, "the second revision again", timeout=60)
+
+
 @pytest.fixture
 def namespace(fleet: Fleet) -> Iterator[str]:
     """An empty namespace; its services are gone afterwards, so that the GPUs are free again."""

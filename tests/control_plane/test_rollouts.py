@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from conch.api.names import ANNOTATION_ROLLOUT
+from conch.api.names import ANNOTATION_ROLLOUT, ANNOTATION_UNDO, LABEL_REVISION
 from tests.control_plane.test_moving import Fewest
 from tests.kit.client import Object
 from tests.kit.control_plane import condition
@@ -136,3 +136,74 @@ def test_a_canary_without_a_front_door_takes_over_whole_and_says_so(scenario: Sc
         scenario.await_update(2, past=old)
     assert rollout(scenario)["phase"] == "Done"
     assert any("no front door" in text for text in seen)
+
+
+def of_revision(scenario: Scenario, revision: str) -> list[Object]:
+    """The pods of a revision that have traffic and answer."""
+    return [p for p in scenario.serving() if p["metadata"]["labels"][LABEL_REVISION] == revision]
+
+
+def test_what_serves_is_scaled_and_leaves_nodes_while_another_is_on_trial(
+    scenario: Scenario,
+) -> None:
+    scenario.create(1, rollout={"strategy": "BlueGreen"})
+    old = scenario.only_revision()
+    another(scenario)
+    scenario.wait(lambda: rollout(scenario).get("phase") == "Waiting", "that it waits")
+    (left,) = {p["spec"]["nodeName"] for p in of_revision(scenario, old)}
+    fewest = Fewest(of_revision(scenario, old))
+
+    def see(event: str, pod: Object) -> None:
+        if pod["metadata"]["labels"][LABEL_REVISION] == old:
+            fewest.see(event, pod)
+
+    with scenario.client.watching(scenario.pods, see):
+        scenario.cordon(left)
+        scenario.wait(
+            lambda: not any(p["spec"]["nodeName"] == left for p in scenario.serving()),
+            "that both revisions left the node",
+        )
+        scenario.cordon(left, cordoned=False)
+        assert serving(scenario) == old
+        scenario.client.merge(scenario.service, {"spec": {"replicas": 2}})
+        scenario.wait(lambda: len(of_revision(scenario, old)) == 2, "2 replicas of what serves")
+        scenario.wait(lambda: len(scenario.serving()) == 4, "2 of each")
+    assert fewest.count == 1
+    scenario.wait(lambda: rollout(scenario)["phase"] == "Waiting", "that it waits again")
+    order(scenario, "promote")
+    scenario.await_update(2, past=old)
+
+
+def test_one_that_is_undone_is_so_until_another_is_applied(scenario: Scenario) -> None:
+    scenario.create(2)
+    first = scenario.only_revision()
+    another(scenario)
+    scenario.await_update(2, past=first)
+    second = scenario.only_revision()
+    fewest = Fewest(scenario.serving())
+    with scenario.client.watching(scenario.pods, fewest.see):
+        annotations = {ANNOTATION_UNDO: f"{second}/{first}"}
+        scenario.client.merge(scenario.service, {"metadata": {"annotations": annotations}})
+        scenario.await_update(2, past=second)
+        assert scenario.only_revision() == first
+        assert f"undone revision {second}" not in rollout(scenario)["message"], "that is over"
+        scenario.rest()
+        another(scenario, parameters={"third": "yes"})
+        scenario.await_update(2, past=first)
+    assert scenario.only_revision() not in (first, second)
+    assert fewest.count >= 2
+
+
+def test_as_many_past_revisions_are_kept_as_the_service_says(scenario: Scenario) -> None:
+    scenario.create(1, rollout={"revisionHistoryLimit": 1})
+    seen = [scenario.only_revision()]
+    for number in range(3):
+        another(scenario, parameters={"number": str(number)})
+        scenario.await_update(1, past=seen[-1])
+        seen.append(scenario.only_revision())
+    path = f"/apis/apps/v1/namespaces/{scenario.namespace}/controllerrevisions"
+
+    def kept() -> list[str]:
+        return [r["metadata"]["labels"][LABEL_REVISION] for r in scenario.client.items(path)]
+
+    scenario.wait(lambda: set(kept()) == set(seen[-2:]), "the last two revisions")

@@ -348,7 +348,13 @@ def _budget(objects: Objects, **_: bool) -> list[Any]:
 
 
 def _snapshots(objects: Objects, **_: bool) -> Object:
-    return {r["metadata"]["name"]: r["data"] for r in objects["controllerrevisions"]}
+    """Return those of revisions that run: past ones tell of the history."""
+    runs = {s["metadata"]["labels"][LABEL_REVISION] for s in objects["replicasets"]}
+    return {
+        r["metadata"]["name"]: r["data"]
+        for r in objects["controllerrevisions"]
+        if r["metadata"]["labels"][LABEL_REVISION] in runs
+    }
 
 
 def _files(objects: Objects, **_: bool) -> Object:

@@ -141,7 +141,7 @@ def _all(acts: Acts, pace: Pace) -> None:
     line.remove("roll")
     for kind in line:
         if kind == "migrate":
-            if not two and not acts.has_room():
+            if not two and not acts.may_migrate():
                 acts.size(1)
                 two = True
             acts.migrate(killed_in=phases.pop(0) if phases else None)
@@ -157,6 +157,8 @@ def _all(acts: Acts, pace: Pace) -> None:
                 two = True
             acts.drain()
         else:
+            if not acts.may_have_neighbour():
+                acts.migrate()
             acts.neighbour()
     for name, code in BAD.items():
         acts.roll_back(name, code)

@@ -84,14 +84,24 @@ class Acts:
             found = migrated(self.place, name, service=MOVER, to={"pool": there})
         assert found["phase"] == "Done", found
 
-    def has_room(self) -> bool:
+    def may_migrate(self) -> bool:
         """Tell whether the pool to which the mover would go has a GPU that is free."""
-        pool = self.place.stage.tools.get("gpupool", self._other_pool()) or {}
+        return self._has_room(self._other_pool())
+
+    def may_have_neighbour(self) -> bool:
+        """Tell whether the mover's pool has a GPU that is free."""
+        return self._has_room(self._pool())
+
+    def _has_room(self, name: str) -> bool:
+        pool = self.place.stage.tools.get("gpupool", name) or {}
         return int(pool["status"]["free"]) > 0
 
-    def _other_pool(self) -> str:
+    def _pool(self) -> str:
         (node,) = nodes_of(self.place.await_ready(MOVER))
-        return POOLS[1] if node.endswith(POOLS[0]) else POOLS[0]
+        return next(p for p in POOLS if node.endswith(p))
+
+    def _other_pool(self) -> str:
+        return next(p for p in POOLS if p != self._pool())
 
     def _phase(self, name: str) -> str:
         found = self.place.get("modelmigration", name) or {}
@@ -146,9 +156,7 @@ class Acts:
 
     def neighbour(self) -> None:
         """Start an unrelated replica on the mover's node, and let it go again."""
-        (node,) = nodes_of(self.place.await_ready(MOVER))
-        pool = next(p for p in POOLS if node.endswith(p))
-        self.place.apply(service("unrelated", of="apart", pools=(pool,)))
+        self.place.apply(service("unrelated", of="apart", pools=(self._pool(),)))
         with self.noted("neighbour", MOVER):
             self.place.await_ready("unrelated")
         self.place.kubectl("delete", "modelservice", "unrelated", "--wait=true")

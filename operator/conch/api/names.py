@@ -27,6 +27,8 @@ ANNOTATION_CANARY = f"{GROUP}/canary"
 ANNOTATION_ROLLOUT = f"{GROUP}/rollout"
 """On a ModelService: what a person wants of the rollout of a revision, promote/REVISION, abort/REVISION or
 pause/REVISION; it says nothing of other revisions."""
+ANNOTATION_UNDO = f"{GROUP}/undo"
+"""On a ModelService: REVISION/OTHER goes back to the other one for as long as REVISION is asked for."""
 ANNOTATION_PAUSED = f"{GROUP}/paused"
 """On a ModelService: "true" makes Conch leave everything as it is."""
 

@@ -44,6 +44,9 @@ class RolloutSpec(KubeModel):
     progress_deadline: Duration = "30m"
     """time without progress after which a new revision is taken back"""
 
+    revision_history_limit: Annotated[int, Field(ge=0, le=20)] = 3
+    """past revisions that `kubectl conch rollout undo` can go back to"""
+
     def seconds(self, field: str) -> float:
         """Return the duration in a field of this object, in seconds."""
         return parse_duration(getattr(self, field))

@@ -231,6 +231,13 @@ class Service:
     pods: tuple[Pod, ...] = ()
     irreparable: bool = False
     """No replica answers, and replacing them has not helped."""
+    trial: str | None = None
+    """A revision that has to prove itself, or waits for a person, beside the one that is wanted."""
+
+    @property
+    def newer(self) -> str | None:
+        """The revision that is to have all requests in the end."""
+        return self.trial or self.revision
 
     def live_pods(self, revision: str, pool: str) -> tuple[Pod, ...]:
         """Return the pods of a ReplicaSet that are not on their way out."""

@@ -13,11 +13,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from conch.api.names import LABEL_ZONE
-from conch.decisions import placement, rollout
+from conch.decisions import placement, rollout, trial
 from conch.decisions.fleet import Pod, Pool, ReplicaSet, Service, Shape
 from conch.decisions.migrating import Order
 from conch.decisions.placement import Ledger, Wish
-from conch.decisions.places import Pass, elsewhere, hold, set_of, targets_of, worth
+from conch.decisions.places import Held, Pass, elsewhere, hold, set_of, targets_of, worth
 from conch.decisions.rolling import Course
 from conch.decisions.shares import Grant
 from conch.decisions.steps import Plan, SetPlan
@@ -39,6 +39,7 @@ def plan(
     wish: Wish | None = None,
     orders: Sequence[Order] = (),
     course: Course | None = None,
+    trial_shapes: Mapping[str, Shape] | None = None,
 ) -> Plan:
     """Return the next step towards ``wanted`` replicas of the service.
 
@@ -47,7 +48,7 @@ def plan(
     the service may have of each pool, and the pods that others get the place of; None is no bound.
     ``wish`` tells of nodes that are better or worse for it, besides those where it runs already, and
     ``orders`` of the places that migrations ask for. ``course``: how a new revision takes over; None is
-    as soon as it can.
+    as soon as it can. ``trial_shapes``: the shapes of a revision on trial.
     """
     revision = service.revision or service.serving_revision
     if revision is None:
@@ -56,15 +57,16 @@ def plan(
     wish = _beside(wish or Wish(), service, zones)
     run = Pass(_in_order(service), revision, pools, shapes, ledger, now, grant, wish, zones)
     run.orders += orders
-    course, updated = course or Course(), wanted
-    if course.most is not None:
-        updated = min(wanted, course.most)
+    course = course or Course()
+    beside = _on_trial(run, course, trial_shapes or {})
+    if beside is not None:
+        wanted = _make_way(run, beside, wanted, course)
     held = hold(run)
-    targets, shortage = targets_of(run, updated, held)
-    targets |= elsewhere(run, updated, targets)
+    targets, shortage = targets_of(run, wanted, held)
+    targets |= elsewhere(run, wanted, targets)
     granted = sum(targets[p.name] for p in pools)
     # What is granted and not free yet comes free by itself: nothing has to be given up for it.
-    beyond = grant is None or grant.total < updated
+    beyond = grant is None or grant.total < wanted
     # Of a last one that goes, the place is granted before it is free.
     short = shortage > 0 and (beyond or course.swap) and not course.whole
     # Where shares are the reason, it is told by the grant.
@@ -77,16 +79,58 @@ def plan(
     old = rollout.old_targets(
         run.service, revision, wanted=wanted, granted=granted, short=short, last=course.swap
     )
+    _steps(run, held, targets)
+    for (name, pool), target in old.items():
+        if name != service.trial:
+            _step(run, name, pool, target)
+    if beside is not None:
+        _try(beside, course.trial or 0, trial.left(grant, targets))
+    found = _finished(run, serving, shortage, obstacles)
+    new = service.newer or revision
+    if course.percent and serving != new and rollout.ready(run.service, new):
+        return replace(found, canary=(new, course.percent))
+    return found
+
+
+def _steps(run: Pass, held: Mapping[str, Held], targets: Mapping[str, int]) -> None:
+    """Add the next step of each ReplicaSet of a pass's revision."""
     for name, target in targets.items():
         # What is stranded stays beside its replacement: it is evicted, or its node returns.
         stranded = held[name].stranded if name in held else 0
-        _step(run, revision, name, target + stranded)
-    for (name, pool), target in old.items():
-        _step(run, name, pool, target)
-    found = _finished(run, serving, shortage, obstacles)
-    if course.percent and serving != revision and rollout.ready(run.service, revision):
-        return replace(found, canary=(revision, course.percent))
-    return found
+        _step(run, run.revision, name, target + stranded)
+
+
+def _on_trial(run: Pass, course: Course, shapes: Mapping[str, Shape]) -> Pass | None:
+    """Return the pass over the revision on trial, whose steps are the other's too; None without one."""
+    revision = run.service.trial
+    if revision is None or course.trial is None:
+        return None
+    return replace(run, revision=revision, shapes={**run.shapes, **shapes}, orders=[])
+
+
+def _make_way(run: Pass, beside: Pass, wanted: int, course: Course) -> int:
+    """Leave the other revision what is on trial; return with how many replicas to go on."""
+    grant, count = run.grant, course.trial or 0
+    run.grant = trial.left(grant, trial.placed(run.service, beside.revision, grant))
+    if course.whole:
+        return wanted
+    return trial.stays(
+        run.service,
+        wanted,
+        count,
+        pools=run.pools,
+        shapes=beside.shapes,
+        ledger=run.ledger,
+        grant=grant,
+    )
+
+
+def _try(beside: Pass, count: int, grant: Grant | None) -> None:
+    """Add the next steps of a revision on trial, of which ``count`` replicas are to be there."""
+    beside.grant = grant
+    held = hold(beside)
+    targets, _ = targets_of(beside, count, held)
+    _steps(beside, held, targets | elsewhere(beside, count, targets))
 
 
 def _zones(pools: Sequence[Pool]) -> dict[str, str]:
@@ -140,7 +184,7 @@ def _finished(run: Pass, serving: str, shortage: int, obstacles: tuple[str, ...]
     retired = tuple(
         s
         for s in service.sets
-        if s.revision not in (run.revision, serving, service.serving_revision)
+        if s.revision not in (run.revision, serving, service.serving_revision, service.trial)
         and s.replicas == 0
         and not any(p.revision == s.revision and p.pool == s.pool for p in service.pods)
     )

@@ -4,7 +4,9 @@ Replace    all replicas, then all requests: rollout.promotion says when
 Canary     a few replicas and a share of the requests, judged (canary.judge) before the share grows
 BlueGreen  all replicas, and no request before a person says so
 
-What was decided stands in the service's status, from which the next tick goes on.
+What was decided stands in the service's status, from which the next tick goes on. While a canary has
+no more than a share, or BlueGreen waits, the new revision is on trial: the old one is the one that is
+wanted, scaled, moved and repaired, and the new one stands beside it (trial.py).
 """
 
 import math
@@ -21,6 +23,8 @@ from conch.decisions.rollout import ready
 P = RolloutPhase
 SETTLE_S = 5.0
 """For so long there has to be no place until the old revision gives up its last one."""
+ALONE_S = 30.0
+"""For so long a revision on trial answers, and the one before does not, until it is no trial any more."""
 
 
 class Order(StrEnum):
@@ -55,8 +59,8 @@ class Rollout:
 class Course:
     """What a plan is to do about the new revision."""
 
-    most: int | None = None
-    """Replicas of it; None: as many as are wanted."""
+    trial: int | None = None
+    """Replicas of the revision on trial, where there is one; None: it stays as it is."""
     hold: bool = False
     """It is not to take over."""
     whole: bool = False
@@ -91,9 +95,19 @@ class Evidence:
     """Whether callers ask for a model of another name: then they can't be given to either."""
 
 
-def begun(known: Rollout | None, service: Service, spec: RolloutSpec, now: float) -> Rollout | None:
-    """Return the rollout of the revision that is wanted; None where it has all there is."""
-    new, old = service.revision, service.serving_revision
+def begun(
+    known: Rollout | None,
+    service: Service,
+    spec: RolloutSpec,
+    now: float,
+    *,
+    undone: str | None = None,
+) -> Rollout | None:
+    """Return the rollout of the revision that is wanted; None where it has all there is.
+
+    One that a person goes back to from another, which is ``undone``, is not judged again.
+    """
+    new, old = service.newer, service.serving_revision
     if new is None or old is None:
         return None
     if new == old:
@@ -103,8 +117,19 @@ def begun(known: Rollout | None, service: Service, spec: RolloutSpec, now: float
         return _moved(known, P.DONE, text, now, step=None, percent=None)
     if known is not None and known.revision == new and known.phase is not P.DONE:
         return known
+    if undone is not None:
+        text = f"somebody has undone revision {undone}"
+        return Rollout(new, old, P.PROGRESSING, now, now, promoted=True, message=text)
     step = 0 if spec.strategy is Strategy.CANARY else None
     return Rollout(new, old, P.PROGRESSING, now, now, step, message="it starts")
+
+
+def on_trial(known: Rollout | None, asked: str, spec: RolloutSpec) -> bool:
+    """Tell whether a revision that is asked for, and has not the traffic, only stands beside it."""
+    if known is None or known.revision != asked or known.phase is P.DONE:
+        return spec.strategy in (Strategy.CANARY, Strategy.BLUE_GREEN)
+    waits = known.step is not None or spec.strategy is Strategy.BLUE_GREEN
+    return waits and not known.promoted and known.phase is not P.ROLLED_BACK
 
 
 def advanced(
@@ -144,19 +169,24 @@ def _ordered(rollout: Rollout, order: Order | None, now: float) -> Rollout | Non
 
 def course(rollout: Rollout | None, service: Service, spec: RolloutSpec, wanted: int) -> Course:
     """Return what the plan is to do, where ``wanted`` replicas are to answer."""
-    if rollout is None or rollout.phase is P.DONE or rollout.revision != service.revision:
+    if rollout is None or rollout.phase is P.DONE or rollout.revision != service.newer:
         return Course()
     if rollout.phase is P.ROLLED_BACK:
         # Until it stands in the status that another one is to be.
         return Course(hold=True, whole=True)
-    paused, steps = rollout.phase is P.PAUSED, spec.canary.steps
-    if rollout.step is not None:
-        percent = steps[min(rollout.step, len(steps) - 1)]
-        few = max(1, math.ceil(wanted * percent / 100))
-        return Course(min(few, max(1, wanted)), hold=True, percent=rollout.percent)
-    waits = spec.strategy is Strategy.BLUE_GREEN and not rollout.promoted
-    swap = rollout.swaps and not (paused or waits)
-    return Course(hold=paused or waits, whole=waits, percent=rollout.percent, swap=swap)
+    if service.trial is not None:
+        return _beside(rollout, spec, wanted)
+    hold = rollout.phase is P.PAUSED
+    return Course(hold=hold, percent=rollout.percent, swap=rollout.swaps and not hold)
+
+
+def _beside(rollout: Rollout, spec: RolloutSpec, wanted: int) -> Course:
+    """Return how many replicas a revision on trial has, and which share of the requests."""
+    if rollout.step is None:
+        return Course(wanted, whole=True, percent=rollout.percent)
+    steps = spec.canary.steps
+    few = math.ceil(wanted * steps[min(rollout.step, len(steps) - 1)] / 100)
+    return Course(min(max(1, few), wanted), percent=rollout.percent)
 
 
 def _stepped(
@@ -172,7 +202,10 @@ def _stepped(
         return _moved(rollout, P.PROGRESSING, rollout.message, now, step=None, percent=None)
     if not ready(service, rollout.revision):
         told = f"step {number + 1} of {len(steps)}: its first replica starts"
-        return _timely(_told(rollout, P.PROGRESSING, told, now), evidence, spec, now)
+        started = _told(rollout, P.PROGRESSING, told, now)
+        return _timely(_without_room(started, service, evidence, now), evidence, spec, now)
+    if _alone(rollout, service, evidence, now):
+        return _unopposed(rollout, now)
     if rollout.percent != steps[number]:
         text = f"step {number + 1} of {len(steps)}: it gets {steps[number]:g} % of the requests"
         return _moved(rollout, P.PROGRESSING, text, now, step=number, percent=steps[number])
@@ -217,11 +250,15 @@ def _whole(
 ) -> Rollout:
     """Return a rollout whose revision comes up whole."""
     there = ready(service, rollout.revision)
+    if _alone(rollout, service, evidence, now):
+        return _unopposed(rollout, now)
     if spec.strategy is Strategy.BLUE_GREEN and not rollout.promoted:
         old = ready(service, rollout.stable or "")
         if there >= max(1, old):
             text = "all its replicas answer: kubectl conch rollout promote gives it the requests"
             return _told(rollout, P.WAITING, text, now)
+        started = _told(rollout, P.PROGRESSING, "its replicas start", now)
+        return _timely(_without_room(started, service, evidence, now), evidence, spec, now)
     if rollout.phase is P.PAUSED:
         return _moved(rollout, P.PROGRESSING, "it goes on", now, percent=rollout.percent)
     if rollout.percent is not None and evidence.tallies is not None and not rollout.promoted:
@@ -232,10 +269,40 @@ def _whole(
     return _timely(told, evidence, spec, now)
 
 
+def _alone(rollout: Rollout, service: Service, evidence: Evidence, now: float) -> bool:
+    """Tell whether a revision on trial answers, and has for a while, where the one before does not."""
+    if service.trial is None or not ready(service, rollout.revision):
+        return False
+    came = evidence.came if evidence.came is not None else now
+    return not ready(service, rollout.stable or "") and now - max(came, rollout.since) >= ALONE_S
+
+
+def _unopposed(rollout: Rollout, now: float) -> Rollout:
+    text = "no replica of the revision before answers: it takes over unjudged"
+    return replace(_moved(rollout, P.PROGRESSING, text, now), promoted=True)
+
+
+def _without_room(rollout: Rollout, service: Service, evidence: Evidence, now: float) -> Rollout:
+    """Return a rollout that says so where a revision on trial finds no GPU."""
+    if _placed(rollout, service) or evidence.room or now - rollout.since < SETTLE_S:
+        return rollout
+    way = "kubectl conch rollout promote replaces the revision that serves as it is"
+    if rollout.step is None:
+        text = f"no GPU is free for all of it beside the revision that serves; {way}"
+    elif ready(service, rollout.stable or "") > 1:
+        text = "no GPU is free: the revision that serves gives up a replica for it"
+    else:
+        text = f"no GPU is free beside the only replica; {way}"
+    return _told(rollout, P.PROGRESSING, text, now)
+
+
+def _placed(rollout: Rollout, service: Service) -> bool:
+    return any(p.takes_place and p.revision == rollout.revision for p in service.pods)
+
+
 def _choice(rollout: Rollout, service: Service, evidence: Evidence, now: float) -> Rollout:
     """Return a rollout with the choice between surge and swap, by the GPUs that are free."""
-    placed = any(p.takes_place and p.revision == rollout.revision for p in service.pods)
-    if placed or evidence.room or now - rollout.since < SETTLE_S:
+    if _placed(rollout, service) or evidence.room or now - rollout.since < SETTLE_S:
         return rollout
     if ready(service, rollout.stable or "") > 1:
         text = "no GPU is free: the old revision gives up one replica after the other for it"

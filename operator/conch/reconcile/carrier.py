@@ -224,4 +224,4 @@ class Carrier:
 
 def _wish(facts: ServiceFacts) -> tuple[object, ...]:
     """Return what tells one wish from another: the spec's generation, and what the model makes of it."""
-    return facts.body["metadata"].get("generation"), facts.service.revision
+    return facts.body["metadata"].get("generation"), facts.service.newer

@@ -282,11 +282,12 @@ class Decider:
         lacks = load is not None and proposal.wished > load.held
         replaced = any(p.replaced for p in facts.service.pods)
         wished = proposal.wished
-        few = _canaries(facts, wished)
+        tried = _on_trial(facts, wished, ledger)
         return Wished(
             facts=facts,
             # Who is replaced keeps its place until another answers, but nobody gives one up for it.
-            replicas=off_nodes(facts, wished if few is None else min(wished, few), ledger).replicas
+            replicas=off_nodes(facts, wished, ledger).replicas
+            + tried
             + surge(facts.service)
             + (replaced and (not lacks or _free(facts, ledger))),
             load_seconds=load.load_seconds if load is not None else ServiceLoad(()).load_seconds,
@@ -315,13 +316,12 @@ class Decider:
         facts, load, decision = proposal.facts, proposal.load, proposal.decision
         if load is None or decision is None or grant is None:
             raise ValueError("a service without a wish or a grant can't be planned")
-        wanted = decision.wished
-        # While a canary has no more than a share, the grant is about that one alone.
-        if _canaries(facts, wanted) is None:
-            wanted = _wanted(facts, load, decision, grant, tick.ledger)
+        wanted = _wanted(facts, load, decision, grant, tick.ledger)
         room = bool(_room(facts, tick.ledger, grant, 1))
         rollout = self._rollouts.look(facts, tick.heard, tick.now, room=room)
-        course = rolling.course(rollout, facts.service, facts.spec.rollout, wanted)
+        # What stands beside is acted on once the status tells of it: shares were asked for that.
+        acted_on = rollout if facts.service.trial is None else facts.rollout
+        course = rolling.course(acted_on, facts.service, facts.spec.rollout, wanted)
         known = self._resting.plan(facts, wanted, grant)
         plan = known or self._next(facts, load, wanted, tick, grant=grant, course=course)
         return Outcome(
@@ -347,18 +347,24 @@ class Decider:
         course: Course,
     ) -> Plan:
         """Return the next step towards so many replicas that answer."""
-        service = facts.service
+        service, most = facts.service, grant.total
+        if course.trial:
+            # What is on trial counts among what there may be, and leaves nodes as others do.
+            tried = off_nodes(_tried(facts), course.trial, tick.ledger, most=most - wanted)
+            course = replace(course, trial=tried.replicas)
+            service = sent_off(service, tried.going)
+            most -= min(tried.replicas, max(0, most - wanted))
         whole = mending(
             service,
             wanted,
             held=load.held,
-            most=grant.total,
+            most=most,
             free=any(p.replaced for p in service.pods) and _free(facts, tick.ledger),
         )
-        moves = off_nodes(facts, wanted, tick.ledger, most=grant.total)
+        moves = off_nodes(facts, wanted, tick.ledger, most=most)
         stuck = _explained(facts, tick.ledger) if moves.stuck else ()
         count = max(whole.replicas, moves.replicas)
-        beside = min(surge(service), max(0, grant.total - count))
+        beside = min(surge(service), max(0, most - count))
         plan = replicas.plan(
             sent_off(service, moves.going),
             count + beside,
@@ -370,6 +376,7 @@ class Decider:
             wish=self._localities.wish(facts, load.load_seconds),
             orders=self._moves.orders(facts.key),
             course=course,
+            trial_shapes=facts.trial_shapes,
         )
         plan = replace(plan, stuck=stuck)
         old = whole.delete
@@ -384,9 +391,18 @@ def _free(facts: ServiceFacts, ledger: Ledger) -> bool:
     return any(placement.room(p, facts.shapes[p.name], ledger, most=1) for p in pools)
 
 
-def _canaries(facts: ServiceFacts, wished: int) -> int | None:
-    """Return how many replicas a canary may have, None where there is none."""
-    return rolling.course(facts.rollout, facts.service, facts.spec.rollout, wished).most
+def _on_trial(facts: ServiceFacts, wished: int, ledger: Ledger) -> int:
+    """Return how many replicas of a revision on trial are to be, once the status tells of it."""
+    if facts.service.trial is None:
+        return 0
+    course = rolling.course(facts.rollout, facts.service, facts.spec.rollout, wished)
+    return off_nodes(_tried(facts), course.trial, ledger).replicas if course.trial else 0
+
+
+def _tried(facts: ServiceFacts) -> ServiceFacts:
+    """Return a service as if the revision on trial were the one that is wanted."""
+    service = replace(facts.service, revision=facts.service.trial)
+    return replace(facts, service=service, shapes=facts.trial_shapes)
 
 
 def _explained(facts: ServiceFacts, ledger: Ledger) -> tuple[str, ...]:

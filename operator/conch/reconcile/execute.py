@@ -1,7 +1,7 @@
 """Carries out the plan of one service, in the order that keeps it serving."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from conch.api.names import LABEL_REVISION, LABEL_SERVICE
@@ -203,14 +203,29 @@ def _leftovers(facts: ServiceFacts, plan: Plan) -> list[tuple[str, Object]]:
     """Return, with its kind, what belongs to revisions that have no ReplicaSet any more, nor will have one."""
     gone = {(s.revision, s.pool) for s in plan.retired}
     kept = {s.revision for s in facts.service.sets if (s.revision, s.pool) not in gone}
-    kept |= {facts.service.revision or "", plan.serving_revision or ""}
+    kept |= {facts.service.revision or "", facts.service.newer or "", plan.serving_revision or ""}
     kept |= {facts.service.serving_revision or ""}
+    past = _past(facts, kept)
     return [
         (kind, body)
         for kind in _OF_REVISION
         for body in facts.children[kind]
-        if body["metadata"]["labels"].get(LABEL_REVISION) not in (None, *kept)
+        if body["metadata"]["labels"].get(LABEL_REVISION)
+        not in (None, *kept, *(past if kind == "ControllerRevision" else ()))
     ]
+
+
+def _past(facts: ServiceFacts, kept: Collection[str]) -> list[str]:
+    """Return the newest revisions that nothing needs and that one may go back to.
+
+    One that was taken back is none of them.
+    """
+    names = {
+        r["metadata"]["labels"].get(LABEL_REVISION, ""): int(r.get("revision", 0))
+        for r in facts.children["ControllerRevision"]
+    }
+    past = sorted(names.keys() - {*kept, facts.choice.rejected or ""}, key=lambda n: -names[n])
+    return past[: facts.spec.rollout.revision_history_limit]
 
 
 def _claims_of(replica_set: Object) -> list[str]:

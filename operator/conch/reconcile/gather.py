@@ -18,7 +18,7 @@ from conch.api.service import ModelServiceSpec, Placement
 from conch.api.signals import Key
 from conch.api.tenant import PriorityRange
 from conch.clients.resources import CHILDREN, CLAIM_TEMPLATE
-from conch.decisions import moving, rollout
+from conch.decisions import moving
 from conch.decisions.fleet import (
     Amounts,
     Misfit,
@@ -44,7 +44,7 @@ from conch.reconcile.node_cache import claim_state
 from conch.reconcile.overlaps import overlaps
 from conch.reconcile.pools import usable, with_nodes
 from conch.reconcile.resolve import Fault, Resolved, parsed, resolve, stored
-from conch.reconcile.rollout_status import rejected
+from conch.reconcile.revisions import Choice, Runs, chosen
 from conch.reconcile.rollout_status import stored as stored_rollout
 from conch.reconcile.settings import Settings
 from conch.reconcile.store import Store, leaving, version_of
@@ -77,8 +77,9 @@ class ServiceFacts:
     """Those that are not over, the oldest first."""
     rollout: Rollout | None = None
     """The last one, as the status tells it."""
-    rejected: bool = False
-    """Whether the revision that is asked for was taken back: another one is stayed with."""
+    trial_shapes: dict[str, Shape] = field(default_factory=dict)
+    """Those of a revision on trial, if there is one."""
+    choice: Choice = field(default_factory=lambda: Choice(None))
 
     @cached_property
     def key(self) -> ServiceKey:
@@ -310,21 +311,22 @@ class Gatherer:
         pod_views = tuple(
             _in_pool(views.pod_view(p, self._nodes, self._silent), names) for p in children["Pod"]
         )
-        revision = resolved.snapshot.revision if resolved else None
-        stayed = rejected(body, revision, snapshots)
-        revision = stayed or revision
         selector = self._serving(metadata["namespace"], metadata["name"])
+        asked = resolved.snapshot.revision if resolved else None
+        choice = chosen(body, spec, asked, snapshots, Runs(selector, set_views, pod_views))
         service = Service(
             key=ServiceKey(metadata["namespace"], metadata["name"]),
             spec=spec,
-            revision=revision,
-            serving_revision=rollout.selected(selector, revision, set_views, pod_views),
+            revision=choice.revision,
+            serving_revision=choice.serving,
             sets=set_views,
             pods=pod_views,
+            trial=choice.trial,
         )
         wanted = service.revision or service.serving_revision
         allowed = self._ordered(pools, spec, _gpus(snapshots, wanted))
-        current = snapshots.get(wanted or "")
+        tried = snapshots.get(choice.trial or "")
+        current = snapshots.get(wanted or "", tried)
         shapes = {p.name: self._shape(current, p) for p in allowed} if current else {}
         return ServiceFacts(
             body=body,
@@ -340,7 +342,8 @@ class Gatherer:
             versions=versions,
             migrations=self._migrations.get(service.key, ()),
             rollout=stored_rollout(body),
-            rejected=stayed is not None,
+            trial_shapes={p.name: self._shape(tried, p) for p in allowed} if tried else {},
+            choice=choice,
         )
 
     def _ordered(

@@ -29,7 +29,8 @@ def spared(
     service = facts.service
     if not grant.given_up or service.revision != service.serving_revision:
         return grant, None
-    mine = sorted((p for p in service.pods if p.uid in grant.given_up), key=lambda p: p.name)
+    given_up = (p for p in service.pods if p.uid in grant.given_up and p.revision != service.trial)
+    mine = sorted(given_up, key=lambda p: p.name)
     stays, asked = list[Pod](), list[Wanted]()
     for pod in mine:
         name = name_of(facts.key.name, MoveReason.RECLAIM, pod.uid)

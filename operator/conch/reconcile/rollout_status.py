@@ -1,10 +1,9 @@
 """A rollout as a service's status and annotations have it. Pure."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from conch.api.names import ANNOTATION_ROLLOUT
-from conch.api.rollout import RolloutPhase, RolloutStatus
+from conch.api.rollout import RolloutStatus
 from conch.clients.clock import iso
 from conch.decisions.rolling import Order, Rollout
 from conch.reconcile.resolve import Fault, parsed
@@ -58,16 +57,3 @@ def order_of(body: Object, revision: str | None) -> Order | None:
     if revision is None or whose != revision or word not in list(Order):
         return None
     return Order(word)
-
-
-def rejected(body: Object, revision: str | None, stable_there: Mapping[str, object]) -> str | None:
-    """Return the revision to stay with where ``revision`` was taken back, else None.
-
-    Unless a person wants it all the same, or what it was to replace is there no more.
-    """
-    known = stored(body)
-    if known is None or known.phase is not RolloutPhase.ROLLED_BACK or known.revision != revision:
-        return None
-    if order_of(body, revision) is Order.PROMOTE or known.stable not in stable_there:
-        return None
-    return known.stable

@@ -29,7 +29,7 @@ class Rollouts:
     ) -> Rollout | None:
         """Return a service's rollout at ``now`` (s since the epoch); ``room``: for one more replica."""
         known, spec = facts.rollout, facts.spec.rollout
-        rollout = rolling.begun(known, facts.service, spec, now)
+        rollout = rolling.begun(known, facts.service, spec, now, undone=facts.choice.undone)
         if rollout is None or rollout.phase is RolloutPhase.DONE:
             self._bases.pop(facts.key, None)
             return rollout

@@ -103,7 +103,8 @@ def _held_requests(
     if heard is None:
         return {}
     return {
-        "may_sleep": facts.spec.scaling.min_replicas == 0,
+        # Who is asleep can't judge a new revision.
+        "may_sleep": facts.spec.scaling.min_replicas == 0 and facts.service.trial is None,
         "held_back": float(heard.waiting(facts.key)),
         "asked_ago": heard.asked(facts.key),
         "deaf": heard.deaf,

@@ -134,8 +134,10 @@ def _claim(wish: Wished, tenant: str, priority: int) -> Claim:
         place = pod.node or pod.pinned
         if place is None and not pool.spec.elastic:
             continue
-        mine = pod.revision == revision and not wish.untouchable
-        holding = Holding(pod.uid, pod.pool, place, pod.created, worth=3 if pod.ready else 2)
+        tried = pod.revision == service.trial
+        mine = (tried or pod.revision == revision) and not wish.untouchable
+        worth = 3 if pod.ready and not tried else 2
+        holding = Holding(pod.uid, pod.pool, place, pod.created, worth=worth)
         (held if mine else surplus).append(holding)
     placement = facts.spec.placement
     return Claim(
@@ -162,12 +164,15 @@ def _claim(wish: Wished, tenant: str, priority: int) -> Claim:
 def _begun(service: Service, revision: str | None, orders: Iterable[Order]) -> Mapping[str, int]:
     """Return, by pool, the replicas that a revision's ReplicaSets ask for and no pod is admitted for.
 
-    Those count too that migrations ask for in a pool.
+    Those of a revision on trial and those that migrations ask for in a pool count too.
     """
+    those = {revision, service.trial} - {None}
     admitted = Counter(
-        p.pool for p in service.pods if p.revision == revision and not p.gated and not p.deleting
+        p.pool for p in service.pods if p.revision in those and not p.gated and not p.deleting
     )
-    asked = {s.pool: s.replicas for s in service.sets if s.revision == revision}
+    asked = Counter[str]()
+    for one in service.sets:
+        asked[one.pool] += one.replicas if one.revision in those else 0
     missing = {pool: n - admitted[pool] for pool, n in asked.items() if n > admitted[pool]}
     for pool, count in Counter(o.pool for o in orders if o.pool is not None).items():
         missing[pool] = max(missing.get(pool, 0), count)

@@ -170,7 +170,7 @@ def _pool_replicas(facts: ServiceFacts, live: Sequence[Pod]) -> list[PoolReplica
 def service_wishes(outcome: Outcome) -> list[Wish]:
     """Return the conditions that hold for a service now."""
     facts = outcome.facts
-    wanted = facts.service.revision or facts.service.serving_revision
+    wanted = facts.service.newer or facts.service.serving_revision
     mine = [p for p in facts.service.pods if p.revision == wanted and not p.deleting]
     failure = failure_of(mine)
     return [
@@ -297,9 +297,9 @@ def _reconciling(outcome: Outcome, mine: Sequence[Pod]) -> Wish:
         for s in plan.sets
         if s.gated or s.target != s.replicas
     ]
-    if plan.serving_revision and service.revision not in (None, plan.serving_revision):
+    if plan.serving_revision and service.newer not in (None, plan.serving_revision):
         told = f": {outcome.rollout.message}" if outcome.rollout is not None else ""
-        moving.append(f"revision {service.revision} is to replace {plan.serving_revision}{told}")
+        moving.append(f"revision {service.newer} is to replace {plan.serving_revision}{told}")
     starting = sum(not p.ready for p in mine)
     if starting:
         moving.append(f"{starting} replicas are starting")
@@ -336,7 +336,7 @@ def _stalled(outcome: Outcome, failure: Failure | None) -> Wish:
     if failure is not None:
         return Wish(C.STALLED, True, failure.reason, failure.message)
     rollout = outcome.facts.rollout
-    if outcome.facts.rejected and rollout is not None:
+    if outcome.facts.choice.rejected and rollout is not None:
         text = f"revision {rollout.revision} was taken back, {rollout.stable} serves: {rollout.message}"
         return Wish(C.STALLED, True, Reason.ROLLED_BACK, text)
     if outcome.facts.service.irreparable:

@@ -1,5 +1,6 @@
 """A rollout goes on step by step, by what is there and what was counted, and is taken back in time."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +11,16 @@ from conch.decisions.canary import BOUNDS, Tally
 from conch.decisions.fleet import Pod, Service
 from conch.decisions.placement import Ledger
 from conch.decisions.replicas import plan
-from conch.decisions.rolling import Course, Evidence, Order, Rollout, advanced, begun, course
+from conch.decisions.rolling import (
+    Course,
+    Evidence,
+    Order,
+    Rollout,
+    advanced,
+    begun,
+    course,
+    on_trial,
+)
 from tests.unit.decisions.stories import (
     NOW,
     ONE_GPU,
@@ -35,6 +45,11 @@ def spec(strategy: str = "Canary", **fields: Any) -> RolloutSpec:
 def there(*pods: Pod) -> Service:
     """r1 has the traffic, r2 is wanted."""
     return service(*OLD, *pods, revision="r2", serving_revision="r1")
+
+
+def on(*pods: Pod, old: Sequence[Pod] = tuple(OLD)) -> Service:
+    """r1 has the traffic, r2 is on trial beside it."""
+    return service(*old, *pods, revision="r1", serving_revision="r1", trial="r2")
 
 
 def new(name: str = "n1", **fields: Any) -> Pod:
@@ -65,10 +80,10 @@ def rollout(**fields: Any) -> Rollout:
 
 
 def test_it_begins_once_and_is_done_once_it_has_the_traffic() -> None:
-    first = begun(None, there(), spec(), NOW)
+    first = begun(None, on(), spec(), NOW)
     assert first is not None
     assert (first.revision, first.stable, first.step) == ("r2", "r1", 0)
-    assert begun(first, there(), spec(), NOW + 9) is first
+    assert begun(first, on(), spec(), NOW + 9) is first
     over = service(new(), revision="r2", serving_revision="r2")
     done = begun(first, over, spec(), NOW)
     assert done is not None
@@ -80,18 +95,78 @@ def test_it_begins_once_and_is_done_once_it_has_the_traffic() -> None:
     assert whole.step is None
 
 
+def test_what_a_person_goes_back_to_is_not_judged_again() -> None:
+    back = begun(None, there(), spec(), NOW, undone="r3")
+    assert back is not None
+    assert (back.step, back.promoted) == (None, True)
+    assert "undone revision r3" in back.message
+
+
+@pytest.mark.parametrize(
+    ("known", "how", "trial"),
+    [
+        (None, "Canary", True),
+        (None, "BlueGreen", True),
+        (None, "Replace", False),
+        ({}, "Canary", True),
+        ({}, "Replace", True),
+        ({"phase": P.PAUSED}, "Canary", True),
+        ({"step": None}, "Canary", False),
+        ({"step": None}, "BlueGreen", True),
+        ({"step": None, "promoted": True}, "BlueGreen", False),
+        ({"phase": P.ROLLED_BACK}, "Canary", False),
+        ({"phase": P.DONE}, "Canary", True),
+    ],
+)
+def test_it_is_on_trial_until_it_may_have_all(
+    known: dict[str, Any] | None, how: str, trial: bool
+) -> None:
+    stands = None if known is None else rollout(**known)
+    assert on_trial(stands, "r2", spec(how)) is trial
+    if stands is not None:
+        assert on_trial(stands, "r3", spec(how)) is (how != "Replace"), "another one is asked for"
+
+
 def test_a_canary_gets_its_share_once_it_answers() -> None:
-    waits = advanced(rollout(), there(new(ready=False)), spec(), known(), NOW)
+    waits = advanced(rollout(), on(new(ready=False)), spec(), known(), NOW)
     assert waits.percent is None
-    assert course(waits, there(), spec(), 10) == Course(1, hold=True)
-    starts = advanced(waits, there(new()), spec(), known(), NOW)
+    assert course(waits, on(), spec(), 10) == Course(1)
+    starts = advanced(waits, on(new()), spec(), known(), NOW)
     assert (starts.step, starts.percent, starts.since) == (0, 5.0, NOW)
-    assert course(starts, there(), spec(), 40) == Course(2, hold=True, percent=5.0)
+    assert course(starts, on(), spec(), 40) == Course(2, percent=5.0)
+    assert course(starts, on(), spec(), 0) == Course(0, percent=5.0)
+
+
+def test_where_the_revision_before_answers_no_more_it_takes_over_unjudged() -> None:
+    at, dead = rollout(percent=5.0, since=NOW - 31), [pod("o1", ready=False)]
+    for how, stands in (("Canary", at), ("BlueGreen", replace(at, step=None, percent=None))):
+        came = known(came=NOW - 31)
+        found = advanced(stands, on(new(), old=dead), spec(how), came, NOW)
+        assert (found.promoted, found.step, found.percent) == (True, None, None)
+        assert "takes over unjudged" in found.message
+        soon = advanced(stands, on(new(), old=dead), spec(how), known(came=NOW - 9), NOW)
+        assert not soon.promoted, "it may only be waking"
+        assert not advanced(stands, on(new()), spec(how), came, NOW).promoted
+
+
+@pytest.mark.parametrize(
+    ("how", "old", "words"),
+    [
+        ("Canary", 2, "gives up a replica for it"),
+        ("Canary", 1, "beside the only replica; kubectl conch rollout promote"),
+        ("BlueGreen", 2, "for all of it"),
+    ],
+)
+def test_without_a_free_gpu_what_is_on_trial_says_so(how: str, old: int, words: str) -> None:
+    at = rollout(step=0 if how == "Canary" else None)
+    of = on(old=OLD[:old])
+    assert words in advanced(at, of, spec(how), known(room=False), NOW).message
+    assert "no GPU" not in advanced(at, of, spec(how), known(), NOW).message
 
 
 def step(evidence: Evidence, *, ago: float = 100, **fields: Any) -> Rollout:
     given = {"percent": 5.0, "since": NOW - ago, **fields}
-    return advanced(rollout(**given), there(new()), spec(), evidence, NOW)
+    return advanced(rollout(**given), on(new()), spec(), evidence, NOW)
 
 
 def test_one_that_is_fine_comes_forward_and_one_that_is_worse_goes() -> None:
@@ -125,15 +200,15 @@ def test_without_a_front_door_it_takes_over_whole() -> None:
 def test_one_that_callers_could_not_use_is_taken_back_unless_somebody_wants_it() -> None:
     other = known(breaks="its outputs are y FP32[3] where they were y FP32[2]")
     for step in (0, None):
-        found = advanced(rollout(step=step), there(new()), spec(), other, NOW)
+        found = advanced(rollout(step=step), on(new()), spec(), other, NOW)
         assert found.phase is P.ROLLED_BACK
         assert found.message.startswith("its outputs are y FP32[3]")
     last = advanced(rollout(step=None), there(new()), spec("Replace"), other, NOW)
     assert last.phase is P.PROGRESSING, "what is applied last decides"
     wanted = replace(other, order=Order.PROMOTE)
-    on = advanced(rollout(step=None), there(new()), spec(), wanted, NOW)
-    assert on.promoted
-    assert advanced(on, there(new()), spec(), wanted, NOW).phase is P.PROGRESSING
+    comes = advanced(rollout(step=None), there(new()), spec(), wanted, NOW)
+    assert comes.promoted
+    assert advanced(comes, there(new()), spec(), wanted, NOW).phase is P.PROGRESSING
 
 
 def test_a_model_of_another_name_gets_no_share() -> None:
@@ -147,26 +222,28 @@ def test_what_people_ask_for() -> None:
     back = advanced(at, there(new()), spec(), known(order=Order.ABORT), NOW)
     assert back.phase is P.ROLLED_BACK
     assert advanced(back, there(new()), spec(), known(order=Order.ABORT), NOW + 1) is back
-    on = advanced(back, there(new()), spec(), known(order=Order.PROMOTE), NOW)
-    assert (on.phase, on.step, on.promoted) == (P.PROGRESSING, None, True)
+    comes = advanced(back, there(new()), spec(), known(order=Order.PROMOTE), NOW)
+    assert (comes.phase, comes.step, comes.promoted) == (P.PROGRESSING, None, True)
     bad = known(order=Order.PROMOTE, tallies={"r1": tally(9_000), "r2": tally(99, 99)})
-    assert advanced(on, there(new()), spec(), bad, NOW).phase is P.PROGRESSING
+    assert advanced(comes, there(new()), spec(), bad, NOW).phase is P.PROGRESSING
     stop = advanced(at, there(new()), spec(), known(order=Order.PAUSE), NOW)
     assert stop.phase is P.PAUSED
-    assert course(stop, there(), spec(), 9).hold
+    assert course(stop, on(), spec(), 9) == Course(1, percent=stop.percent)
+    whole = replace(stop, step=None)
+    assert course(whole, there(), spec("Replace"), 9).hold
     assert advanced(stop, there(new()), spec(), known(), NOW).phase is P.PROGRESSING
 
 
 def test_blue_green_waits_until_somebody_promotes_it() -> None:
     how, at = spec("BlueGreen"), rollout(step=None)
-    assert course(at, there(), how, 2) == Course(hold=True, whole=True)
-    assert advanced(at, there(new()), how, known(), NOW).phase is P.PROGRESSING
-    waits = advanced(at, there(new(), new("n2")), how, known(), NOW)
+    assert course(at, on(), how, 2) == Course(2, whole=True)
+    assert advanced(at, on(new()), how, known(), NOW).phase is P.PROGRESSING
+    waits = advanced(at, on(new(), new("n2")), how, known(), NOW)
     assert waits.phase is P.WAITING
-    much_later = advanced(waits, there(new(), new("n2")), how, known(), NOW + 10**6)
+    much_later = advanced(waits, on(new(), new("n2")), how, known(), NOW + 10**6)
     assert much_later.phase is P.WAITING
-    on = advanced(waits, there(new(), new("n2")), how, known(order=Order.PROMOTE), NOW)
-    assert course(on, there(), how, 2) == Course()
+    comes = advanced(waits, on(new(), new("n2")), how, known(order=Order.PROMOTE), NOW)
+    assert course(comes, there(), how, 2) == Course()
 
 
 def test_no_progress_for_too_long_is_taken_back_with_the_reason() -> None:
@@ -231,23 +308,3 @@ def test_the_last_replica_goes_only_where_that_is_said() -> None:
     assert not gone.restores
     lowered = full(gated("o2"), old=1, young=0, how=swap, gated=True)
     assert {(s.revision, s.replicas) for s in lowered.sets} == {("r1", 0)}
-
-
-def test_a_canary_gets_few_replicas_and_a_share_and_no_more() -> None:
-    wide = pool("a", node("g1", gpus=8, used=2))
-    of = service(
-        replica_set(2),
-        replica_set(1, revision="r2"),
-        *OLD,
-        new(),
-        revision="r2",
-        serving_revision="r1",
-    )
-    how = Course(1, hold=True, percent=5.0)
-    shapes = {"a": ONE_GPU}
-    found = plan(of, 2, pools=(wide,), shapes=shapes, ledger=Ledger(), now=NOW, course=how)
-    assert {(s.revision, s.target) for s in found.sets} == {("r1", 2), ("r2", 1)}
-    assert (found.serving_revision, found.canary) == ("r1", ("r2", 5.0))
-    whole = replace(how, most=None, hold=False)
-    after = plan(of, 2, pools=(wide,), shapes=shapes, ledger=Ledger(), now=NOW, course=whole)
-    assert {(s.revision, s.target) for s in after.sets} == {("r1", 2), ("r2", 2)}

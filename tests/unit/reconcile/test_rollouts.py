@@ -6,12 +6,15 @@ from typing import Any, cast
 import pytest
 
 from conch.api.model import Datatype, Tensor
-from conch.api.names import ANNOTATION_ROLLOUT
+from conch.api.names import ANNOTATION_ROLLOUT, ANNOTATION_UNDO
 from conch.api.rollout import RolloutPhase
+from conch.api.service import ModelServiceSpec
 from conch.decisions.rolling import Order, Rollout
 from conch.provisioning.snapshot import Snapshot
-from conch.reconcile.rollout_status import order_of, rejected, status_of, stored
+from conch.reconcile.revisions import Choice, Runs, chosen, rejected, undone
+from conch.reconcile.rollout_status import order_of, status_of, stored
 from conch.reconcile.rollouts import breaks
+from tests.unit.decisions.stories import pod, replica_set
 
 BACK = Rollout("r2", "r1", RolloutPhase.ROLLED_BACK, 100.0, 160.0, step=1, message="too slow")
 
@@ -90,3 +93,51 @@ OLD = described({"x": [4]}, {"y": [2]})
 def test_what_callers_could_not_do_any_more(new: Snapshot, words: str | None) -> None:
     found = breaks(OLD, new)
     assert found is words is None or (words is not None and words in (found or ""))
+
+
+KEPT = {"r1": object(), "r2": object(), "r3": object()}
+ANSWERS = [pod("o1")]
+
+
+def choice(
+    asked: str | None = "r2",
+    *,
+    known: Rollout | None = None,
+    strategy: str = "Canary",
+    undo: str | None = None,
+    runs: Runs | None = None,
+) -> Choice:
+    made, spec = body(known), {"model": {"name": "digits"}, "rollout": {"strategy": strategy}}
+    made["metadata"]["annotations"] |= {} if undo is None else {ANNOTATION_UNDO: undo}
+    there = runs or Runs("r1", [replica_set(1)], ANSWERS)
+    return chosen(made, ModelServiceSpec.model_validate(spec), asked, KEPT, there)
+
+
+def test_what_is_asked_for_is_wanted_or_on_trial_beside_what_serves() -> None:
+    assert choice("r1") == Choice("r1", "r1")
+    assert choice(strategy="Replace") == Choice("r2", "r1")
+    assert choice() == Choice("r1", "r1", trial="r2")
+    nothing = Runs("r1", [replica_set(0)], [])
+    assert choice(runs=nothing) == Choice("r2", "r1"), "nothing is there to compare it with"
+    assert choice(None) == Choice(None, "r1")
+    assert choice(known=BACK) == Choice("r1", "r1", rejected="r2")
+
+
+def test_what_is_undone_is_so_until_another_one_is_applied() -> None:
+    assert choice(undo="r2/r3") == Choice("r3", "r1", undone="r2")
+    assert choice("r1", undo="r1/r3") == Choice("r3", "r1", undone="r1")
+    assert choice("r1", undo="r2/r3") == Choice("r1", "r1")
+    assert choice(known=BACK, undo="r2/r3") == Choice("r3", "r1", undone="r2")
+
+
+@pytest.mark.parametrize("text", ["r2", "r2/", "r2/r9", "r2/r2", "/r1", "", "/"])
+def test_what_can_not_be_gone_back_to_is_not(text: str) -> None:
+    made = body()
+    made["metadata"]["annotations"][ANNOTATION_UNDO] = text
+    assert undone(made, "r2", KEPT) is None
+
+
+def test_one_that_did_not_come_up_again_is_not_gone_back_to_for_ever() -> None:
+    failed = Rollout("r3", "r2", RolloutPhase.ROLLED_BACK, 1.0, 2.0, message="no progress")
+    runs = Runs("r2", [replica_set(1, revision="r2")], [pod("n1", revision="r2")])
+    assert choice(known=failed, undo="r2/r3", runs=runs) == Choice("r2", "r2")
