@@ -14,8 +14,16 @@ from conch.decisions.fleet import Amounts, Node, Pod, Pool, ReplicaSet, Service,
 from conch.decisions.placement import Ledger
 from conch.decisions.repair import Repair
 from conch.decisions.replicas import DRAIN_SETTLE_S
+from conch.decisions.rolling import Course
 from conch.decisions.steps import Plan
-from tests.property.kube_model import Kubernetes, ModelNode, ModelPod, ModelSet, SetKey
+from tests.property.kube_model import (
+    Kubernetes,
+    ModelNode,
+    ModelPod,
+    ModelService,
+    ModelSet,
+    SetKey,
+)
 
 GPU = "nvidia.com/gpu"
 
@@ -102,8 +110,16 @@ class World(Kubernetes):
             most=wanted + 1,
             free=any(placement.room(p, shapes[p.name], ledger, most=1) for p in pools),
         )
+        service = self.services[name]
+        course = Course(service.tried, whole=service.few is None) if service.trial else None
         plan = replicas.plan(
-            view, whole.replicas, pools=pools, shapes=shapes, ledger=ledger, now=self.now
+            view,
+            whole.replicas,
+            pools=pools,
+            shapes=shapes,
+            ledger=ledger,
+            now=self.now,
+            course=course,
         )
         if whole.delete is None or whole.delete in (*plan.deletions, *plan.drains):
             return plan
@@ -157,6 +173,7 @@ class World(Kubernetes):
             spec=ModelServiceSpec.model_validate(spec),
             revision=service.revision,
             serving_revision=service.serving,
+            trial=service.trial,
             sets=tuple(sorted(sets, key=lambda s: s.name)[::step]),
             pods=tuple(sorted(pods, key=lambda p: p.name)[::step]),
         )
@@ -307,6 +324,8 @@ class World(Kubernetes):
         # Where GPUs are short, an update gives up one replica after the other, never the last.
         if plan.shortage and service.revision != service.serving:
             enough = min(enough, 1)
+        if service.trial is not None and service.few is not None:
+            enough = min(enough, max(1, len(before) - 1))
         assert len(after) >= enough, f"{len(before)} answered, {len(after)} are left by {plan}"
         for pod in plan.deletions:
             used = pod.ready and pod.serving and not pod.deleting
@@ -398,6 +417,23 @@ class World(Kubernetes):
                 assert not room, f"{service} is short, and {pool.name} has room"
         if not plan.shortage and self.quota is None:
             assert service.serving == service.revision, f"{service} never got its revision"
+        if service.trial is not None and self.quota is None:
+            self._check_trial(service, mine, running)
+
+    def _check_trial(
+        self, service: ModelService, mine: list[ModelPod], running: list[ModelPod]
+    ) -> None:
+        """Assert that a revision on trial has what it may have."""
+        tried = [p for p in mine if p.traffic and p.key[1] == service.trial]
+        assert len(tried) <= service.tried, f"too many on trial: {tried}"
+        if len(tried) == service.tried:
+            return
+        shapes, ledger = self.shapes(service.name), Ledger()
+        for pool in self._pools(service.name, self.pools()):
+            room = placement.room(pool, shapes[pool.name], ledger, most=1)
+            assert not room, f"{service} lacks replicas on trial, and {pool.name} has room"
+        only = len(running) <= 1 or service.few is None
+        assert only, f"nothing made way for {service.trial}: {running}, {tried}"
 
 
 def _answers(pod: Pod) -> bool:

@@ -75,6 +75,20 @@ class ModelService:
     revision: str = "r1"
     serving: str | None = None
     allowed: tuple[str, ...] = ("a", "b")
+    trial: str | None = None
+    """A revision on trial."""
+    few: int | None = None
+    """As many of it; None: as many as are wanted, for which nothing is given up."""
+
+    @property
+    def tried(self) -> int:
+        """Replicas of the revision on trial."""
+        return self.wanted if self.few is None else min(self.few, self.wanted)
+
+    def another(self) -> str:
+        """Return a revision that was not there before."""
+        known = (self.revision, self.serving or "r0", self.trial or "r0")
+        return f"r{1 + max(int(r[1:]) for r in known)}"
 
 
 @dataclass

@@ -69,7 +69,28 @@ def _wish(world: World, which: int, wanted: int) -> None:
 def _revise(world: World, which: int) -> None:
     names = sorted(world.services)
     service = world.services[names[which % len(names)]]
-    service.revision = f"r{int(service.revision[1:]) + 1}"
+    if service.trial is not None:
+        service.trial = service.another()
+    else:
+        service.revision = service.another()
+
+
+def _try(world: World, which: int, few: int) -> None:
+    """Another revision comes on trial: a few of it, or all."""
+    names = sorted(world.services)
+    service = world.services[names[which % len(names)]]
+    if service.serving is not None:
+        service.trial, service.revision = service.another(), service.serving
+        service.few = few % 3 or None
+
+
+def _judge(world: World, which: int, good: int) -> None:
+    """What is on trial takes over, or is taken back."""
+    names = sorted(world.services)
+    service = world.services[names[which % len(names)]]
+    if service.trial is not None and good % 2:
+        service.revision = service.trial
+    service.trial = None
 
 
 def _confine(world: World, which: int, where: int) -> None:
@@ -160,6 +181,8 @@ STEPS: dict[str, Callable[..., None]] = {
     "round": _round,
     "wish": _wish,
     "revise": _revise,
+    "try": _try,
+    "judge": _judge,
     "confine": _confine,
     "lose": _lose,
     "blip": _blip,
@@ -175,7 +198,7 @@ STEPS: dict[str, Callable[..., None]] = {
     "break": _break,
     "rest": _rest,
 }
-_TWO = {"wish", "confine", "cordon", "ask", "break"}
+_TWO = {"wish", "try", "judge", "confine", "cordon", "ask", "break"}
 _OFTEN = ("tick", "fresh tick", "fresh tick", "sync", "round", "round", "wait", "wish")
 
 

@@ -58,9 +58,10 @@ def plan(
     run = Pass(_in_order(service), revision, pools, shapes, ledger, now, grant, wish, zones)
     run.orders += orders
     course = course or Course()
-    beside = _on_trial(run, course, trial_shapes or {})
+    beside, given = _on_trial(run, course, trial_shapes or {}), 0
     if beside is not None:
-        wanted = _make_way(run, beside, wanted, course)
+        given = wanted - _make_way(run, beside, wanted, course)
+        wanted -= given
     held = hold(run)
     targets, shortage = targets_of(run, wanted, held)
     targets |= elsewhere(run, wanted, targets)
@@ -71,7 +72,7 @@ def plan(
     short = shortage > 0 and (beyond or course.swap) and not course.whole
     # Where shares are the reason, it is told by the grant.
     told = grant is not None and grant.reason is not None
-    unplaced = pools if shortage and not told else ()
+    unplaced = pools if shortage + given and not told else ()
     obstacles = tuple(placement.explain(p, shapes[p.name], ledger) for p in unplaced)
     serving = rollout.promotion(
         run.service, revision, granted=granted, short=short, held=course.hold
@@ -85,7 +86,7 @@ def plan(
             _step(run, name, pool, target)
     if beside is not None:
         _try(beside, course.trial or 0, trial.left(grant, targets))
-    found = _finished(run, serving, shortage, obstacles)
+    found = _finished(run, serving, shortage + given, obstacles)
     new = service.newer or revision
     if course.percent and serving != new and rollout.ready(run.service, new):
         return replace(found, canary=(new, course.percent))
