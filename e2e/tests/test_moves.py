@@ -7,6 +7,7 @@ import pytest
 from e2e.bench.front_door.door import Door, front_door
 from e2e.bench.front_door.load import Load
 from e2e.install import Stage
+from e2e.kubectl import wait_for
 from e2e.moves import CRAWLS, FAILS, last_rollout, migrated, nodes_of, rolled, use
 from e2e.scratch import Scratch, adding, python_model, service
 from e2e.tests.test_drain import flow, none_failed
@@ -16,7 +17,7 @@ PROTOCOLS = ("http", "grpc", "stream")
 SCALING = {"minReplicas": 1, "maxReplicas": 3, "drainTimeout": "20s"}
 CANARY = {
     "strategy": "Canary",
-    "canary": {"steps": [20], "stepTime": "5s", "patience": "30s"},
+    "canary": {"steps": [20], "stepTime": "15s", "patience": "30s"},
 }
 
 
@@ -43,6 +44,28 @@ def test_a_migration_fails_no_request(place: Scratch) -> None:
     assert nodes_of(place.await_ready("moved")) == {before}
 
 
+def scaled_beside_its_canary(place: Scratch, name: str, replicas: int) -> None:
+    """Scale a service while a canary of it has a share; return once what serves has so many."""
+
+    def rollout() -> dict[str, Any]:
+        found: dict[str, Any] = place.there("modelservice", name)["status"].get("rollout") or {}
+        return found
+
+    def answering() -> int:
+        pods = place.pods(name, ready=True)
+        serves = place.there("modelservice", name)["status"]["revision"]
+        return sum(p["metadata"]["labels"]["conch.dev/revision"] == serves for p in pods)
+
+    wait_for("its share", lambda: rollout().get("percent"), timeout=90, seen=lambda: str(rollout()))
+    serves = place.there("modelservice", name)["status"]["revision"]
+    spec = f'{{"spec": {{"replicas": {replicas}}}}}'
+    place.kubectl("patch", "modelservice", name, "--type=merge", "-p", spec)
+    wait_for(
+        "what serves", lambda: answering() == replicas, timeout=60, seen=lambda: str(rollout())
+    )
+    assert place.there("modelservice", name)["status"]["revision"] == serves, rollout()
+
+
 def test_a_canary_takes_over_where_it_is_fine_and_goes_where_it_is_not(place: Scratch) -> None:
     place.apply(
         *python_model("add", adding(1)),
@@ -61,6 +84,7 @@ def test_a_canary_takes_over_where_it_is_fine_and_goes_where_it_is_not(place: Sc
         with Load(*flows(door, place, "rolled")) as load:
             load.more_answers(100)
             use(place, "again", adding(1) + "\n# again\n")
+            scaled_beside_its_canary(place, "rolled", 3)
             good = rolled(place, "rolled", ("Done", "RolledBack"))
             load.more_answers(100)
         none_failed(load.outcomes)
@@ -81,7 +105,7 @@ def test_a_canary_takes_over_where_it_is_fine_and_goes_where_it_is_not(place: Sc
             assert met <= 0.2, [o.summary() for o in load.outcomes]
             use(place, "again", adding(1) + "\n# again\n")
             place.await_condition("rolled", "Stalled", status="False")
-            place.await_ready("rolled", 2)
+            place.await_ready("rolled", 3)
             last = place.there("modelservice", "rolled")["status"]["revision"]
 
 
