@@ -4,6 +4,7 @@ Real API server, controllers and scheduler; nodes and pods are simulated.
 """
 
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,11 +13,13 @@ from typing import Any
 
 import pytest
 
+from conch.clients.clock import SystemClock, iso
 from tests.kit.client import Object
 from tests.kit.control_plane import ROOT, Cluster
 from tests.kit.fleet import model, model_service, node, simulated
 from tests.kit.operator import Invocation, Operator
 from tests.kit.proxy import wait_for
+from tests.kit.scenario import in_use
 
 CONCH = "/apis/conch.dev/v1alpha1"
 ONE, OTHER = "node-a100", "node-a100-two"
@@ -54,6 +57,23 @@ class Fleet:
 
     def cordon(self, name: str, *, cordoned: bool = True) -> None:
         self.client.merge(f"/api/v1/nodes/{name}", {"spec": {"unschedulable": cordoned or None}})
+
+    def sign(self, *names: str, status: str = "True", ago: float = 120.0) -> None:
+        """Let nodes say by a condition, for so many seconds, that something is wrong with them."""
+        now = SystemClock().wall()
+        for name in names:
+            told = {
+                "type": "KernelDeadlock",
+                "status": status,
+                "reason": "DockerHung",
+                "message": "task docker:7 blocked for more than 300 seconds",
+                "lastTransitionTime": iso(math.floor(now - ago)),
+                "lastHeartbeatTime": iso(math.floor(now)),
+            }
+            conditions = self.client.get(f"/api/v1/nodes/{name}")["status"]["conditions"]
+            others = [c for c in conditions if c["type"] != "KernelDeadlock"]
+            body = {"status": {"conditions": [*others, told]}}
+            self.client.merge(f"/api/v1/nodes/{name}/status", body)
 
     def moves(self) -> list[Object]:
         return self.client.items(f"{CONCH}/namespaces/{self.namespace}/modelmigrations")
@@ -132,3 +152,86 @@ def test_at_rest_nothing_moves(fleet: Fleet) -> None:
         first = fleet.plan()["at"]
         wait_for(lambda: fleet.plan()["at"] > first, "that it has looked again", timeout=PATIENCE_S)
         assert fleet.moves() == []
+
+
+def looked_again(fleet: Fleet, before: str) -> None:
+    wait_for(lambda: fleet.plan()["at"] != before, "another look", timeout=PATIENCE_S)
+
+
+def looks(fleet: Fleet, times: int = 2) -> None:
+    """Wait until the planner has looked so many times more."""
+    for _ in range(times):
+        looked_again(fleet, fleet.plan()["at"])
+
+
+def test_a_replica_leaves_a_node_that_shows_signs_of_failing(fleet: Fleet) -> None:
+    with fleet.operator("on"):
+        fleet.cordon(OTHER)
+        fleet.serve("s", gpus=1)
+        pods = f"/api/v1/namespaces/{fleet.namespace}/pods"
+        wait_for(lambda: [in_use(p) for p in fleet.client.items(pods)] == [True], "the replica")
+        fleet.cordon(OTHER, cordoned=False)
+        known = {p["metadata"]["uid"]: True for p in fleet.client.items(pods)}
+        fewest = [1]
+
+        def see(event: str, pod: Object) -> None:
+            gone = event == "DELETED" or "deletionTimestamp" in pod["metadata"]
+            known[pod["metadata"]["uid"]] = in_use(pod) and not gone
+            fewest.append(sum(known.values()))
+
+        with fleet.client.watching(pods, see):
+            fleet.sign(ONE, ago=0)
+            looks(fleet)
+            (why,) = fleet.plan()["refused"]
+            assert why["refused"] == "Doubtful"
+            assert f"{ONE} has shown KernelDeadlock for" in why["because"]
+            assert fleet.moves() == []
+            fleet.sign(ONE)
+            wait_for(lambda: fleet.nodes("s") == [OTHER], "that it leaves", timeout=PATIENCE_S)
+        assert min(fewest) == 1
+        (move,) = fleet.moves()
+        assert move["spec"]["reason"] == "NodeFailing"
+        assert "KernelDeadlock (DockerHung: task docker:7 blocked" in move["spec"]["because"]
+        fleet.serve("next", gpus=1)
+        wait_for(lambda: fleet.nodes("next") == [OTHER], "that new ones shun the node")
+        # Two and one: for the spread of nobody is it worth it, and nobody is to go back.
+        fleet.sign(ONE, status="False", ago=0)
+        looks(fleet)
+        assert fleet.nodes("s") == [OTHER]
+        assert len(fleet.moves()) == 1
+
+
+def test_where_all_nodes_show_it_none_is_left_and_replicas_still_find_places(fleet: Fleet) -> None:
+    with fleet.operator("on"):
+        fleet.serve("s", gpus=1)
+        wait_for(lambda: len(fleet.nodes("s")) == 1, "the replica")
+        where = fleet.nodes("s")
+        fleet.sign(ONE, OTHER)
+        wait_for(lambda: fleet.plan()["refused"], "that it says why", timeout=PATIENCE_S)
+        (why,) = fleet.plan()["refused"]
+        assert (why["reason"], why["refused"]) == ("NodeFailing", "Doubtful")
+        assert "2 of 2 nodes of pool a100 show KernelDeadlock" in why["because"]
+        fleet.serve("next", gpus=2, replicas=2)
+        wait_for(lambda: len(fleet.nodes("next")) == 2, "places for new ones")
+        assert fleet.moves() == []
+        assert fleet.nodes("s") == where
+
+
+def test_in_an_elastic_pool_the_scheduler_keeps_off_such_nodes(fleet: Fleet) -> None:
+    fleet.client.merge(f"{CONCH}/gpupools/a100", {"spec": {"elastic": True}})
+    with fleet.operator("on"):
+        fleet.serve("s", gpus=1)
+        wait_for(lambda: len(fleet.nodes("s")) == 1, "the replica")
+        (left,) = fleet.nodes("s")
+        (other,) = {ONE, OTHER} - {left}
+        # By itself the scheduler prefers the node of which less is asked for.
+        container = {"name": "c", "image": "i", "resources": {"requests": {"cpu": "80"}}}
+        busy = {
+            "metadata": {"name": "busy"},
+            "spec": {"nodeName": other, "containers": [container]},
+        }
+        fleet.client.create(f"/api/v1/namespaces/{fleet.namespace}/pods", busy)
+        fleet.sign(left)
+        wait_for(lambda: fleet.nodes("s") == [other], "that it leaves", timeout=PATIENCE_S)
+        (move,) = fleet.moves()
+        assert (move["spec"]["reason"], move["spec"].get("to", {})) == ("NodeFailing", {})

@@ -10,7 +10,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conch.decisions.fleet import Amounts, Pool, Shape
+from conch.decisions.fleet import Amounts, Pool, Shape, Sign
 from conch.decisions.placement import Ledger, Wish, choose, explain, obstacle, room
 from conch.decisions.placement.board import LEVEL, Board
 from conch.decisions.placement.filters import ZONE
@@ -18,6 +18,7 @@ from conch.decisions.placement.fragmentation import Demand, Fragmentation, State
 from tests.unit.decisions.stories import node, pool
 
 T = TypeVar("T")
+ILL = Sign("XIDErrors", "XIDErrors")
 TAINT = {"key": "spot", "effect": "NoSchedule"}
 TOLERATIONS: tuple[tuple[dict[str, str], ...], ...] = ((), ({"operator": "Exists"},))
 NAMES = [f"n{i}" for i in range(6)]
@@ -61,6 +62,7 @@ def pools(draw: st.DrawFn) -> Pool:
                 used=draw(st.integers(0, gpus)),
                 ready=draw(st.integers(0, 5)) > 0,
                 schedulable=draw(st.integers(0, 5)) > 0,
+                signs=(ILL,) if draw(st.integers(0, 3)) == 0 else (),
                 taints=(TAINT,) if draw(st.integers(0, 3)) == 0 else (),
                 labels={ZONE: draw(st.sampled_from(ZONES))} if draw(st.booleans()) else {},
             )
@@ -74,11 +76,11 @@ def looked_through(where: Pool, shape: Shape, ledger: Ledger) -> tuple[str | Non
     for one in where.nodes:
         free = ledger.free(one, where)
         if obstacle(one, shape, free) is None:
-            fits.append((free.gpus, free.cpu, one.name))
+            fits.append((bool(one.signs), free.gpus, free.cpu, one.name))
         while total < 50 and obstacle(one, shape, free) is None:
             free -= shape.need
             total += 1
-    return (min(fits)[2] if fits else None), total
+    return (min(fits)[3] if fits else None), total
 
 
 @given(pools(), steps, shapes)
@@ -119,7 +121,7 @@ def scored(where: Pool, shape: Shape, ledger: Ledger, wish: Wish, workload: Work
             load = 0.0 if one.name in wish.cached else wish.load_gpus(shape.need.gpus)
             near = (1.0 if wish.apart else 0.25) * wish.beside.get(one.name, 0)
             zone = 0.5 * wish.zones.get(one.labels.get(ZONE, ""), 0)
-            scores[one.name] = rise + load + near + zone
+            scores[one.name] = rise + load + near + zone + (1e4 if one.signs else 0)
     least = min(scores.values(), default=0.0)
     return {name for name, score in scores.items() if score < least + LEVEL + 1e-6}
 

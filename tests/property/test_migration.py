@@ -11,6 +11,7 @@ from conch.decisions.fleet import Amounts, ServiceKey
 from conch.decisions.migration import (
     MovableFleet,
     Move,
+    MoveReason,
     OpenMove,
     Option,
     Plan,
@@ -47,6 +48,10 @@ def worlds(draw: st.DrawFn, *, waits: bool = True, leaving: bool = False) -> Wor
         _service(draw, here, f"s{index}", free)
     for index in range(draw(st.integers(0, 2)) if waits else 0):
         here.wait(f"w{index}", gpus=draw(st.sampled_from([1, 2, 4, 8])))
+    if draw(st.booleans()):
+        names = [n.name for p in pools for n in p.nodes]
+        ill = draw(st.lists(st.sampled_from(names), unique=True, max_size=3))
+        here.fail(*ill, ago=draw(st.sampled_from([5.0, 500.0])))
     if leaving and here.replicas:
         for uid in draw(st.lists(st.sampled_from(sorted(here.replicas)), unique=True, max_size=4)):
             here.open[uid] = OpenMove(uid, asked=True)
@@ -116,12 +121,17 @@ def check(fleet: MovableFleet, plan: Plan, now: float) -> None:
     assert len(services) == len(set(services)), "one move of a service at a time"
     assert not open_now & set(services)
     for move in (*plan.moves, *plan.later):
-        one = fleet.by_uid[move.uid]
-        assert now >= one.since + REST * one.load_seconds
+        one, failing = fleet.by_uid[move.uid], move.reason is MoveReason.NODE_FAILING
+        assert failing or now >= one.since + REST * one.load_seconds
+        assert not failing or fleet.nodes[one.node].signs
+        target = fleet.nodes.get(str(move.target_node))
+        assert target is None or not target.signs, "nobody is moved to a node that seems to fail"
         assert fleet.services[one.service].held is None
         assert move.moved <= MOVED_PER_GAINED * move.gained + 1e-6
         assert str(move.service) in move.text
-    for move in plan.moves:
+    first = [m for m in plan.moves if m.reason is MoveReason.NODE_FAILING]
+    for move in first or plan.moves:
+        # The others find the books as those that come first leave them.
         assert revalidate(move, fleet, now) is None
     # Nothing but a missing place is told of what waits; all else says whose move it is.
     assert all(str(r.service) in r.text for r in plan.refused)
@@ -148,7 +158,7 @@ def test_no_replica_goes_back_within_its_rest(here: World) -> None:
     begun: dict[str, tuple[float, Move]] = {}
     for when, move, successor in here.history:
         earlier = begun.get(move.uid)
-        if earlier is not None:
+        if earlier is not None and move.reason is not MoveReason.NODE_FAILING:
             assert when - earlier[0] >= REST * LOAD_S
         begun[successor] = when, move
 
@@ -162,6 +172,20 @@ def test_where_inputs_stand_still_it_comes_to_an_end(here: World) -> None:
     assert not here.plan().moves
     for _, move, successor in here.history:
         assert successor != move.uid
+
+
+@settings(max_examples=60, deadline=None)
+@given(worlds(), st.data())
+def test_signs_that_come_and_go_move_nobody_back(here: World, data: st.DataObject) -> None:
+    """To a node that was left as it seemed to fail."""
+    names = st.lists(st.sampled_from(["a1", "a2", "b1", "b2"]), unique=True, max_size=2)
+    for _ in range(6):
+        here.fail(*data.draw(names))
+        live(here, steps=8)
+    left: set[str] = set()
+    for _, move, _ in here.history:
+        assert move.target_node not in left
+        left |= {move.source_node} if move.reason is MoveReason.NODE_FAILING else set()
 
 
 @settings(max_examples=60, deadline=None)

@@ -31,6 +31,8 @@ class MoveReason(StrEnum):
 
     REQUESTED = "Requested"
     """A person wants it."""
+    NODE_FAILING = "NodeFailing"
+    """Its node shows signs of failing."""
     DEFRAGMENTATION = "Defragmentation"
     """What waits gets a place, or a node becomes empty."""
     ACCELERATOR = "Accelerator"

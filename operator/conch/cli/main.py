@@ -89,6 +89,13 @@ def run_command(
             help="what the planner of migrations may do: on, propose (say what it would move) or off"
         ),
     ] = "on",
+    node_sign: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="a condition of nodes that is a sign of failing, or none: TYPE=True, TYPE=False or "
+            "TYPE=ignore; beside those of well-known agents; repeatable"
+        ),
+    ] = None,
     file_source_prefix: Annotated[
         list[str] | None,
         typer.Option(help="a directory of the nodes that file:// sources may name; repeatable"),
@@ -166,6 +173,7 @@ def run_command(
     from conch.provisioning.coexistence import coexistence  # noqa: PLC0415
     from conch.provisioning.snapshot import Images  # noqa: PLC0415
     from conch.reconcile import garbage  # noqa: PLC0415
+    from conch.reconcile.node_signs import node_signs  # noqa: PLC0415
     from conch.reconcile.settings import Settings  # noqa: PLC0415
 
     logging.basicConfig(
@@ -189,6 +197,7 @@ def run_command(
         tick_seconds=tick_seconds,
         relist_seconds=relist_seconds,
         planning=_planning(planner),
+        node_signs=_told(node_signs, node_sign or ()),
         file_prefixes=tuple(file_source_prefix or ()),
         endpoints=variables(source_endpoint or ()),
         cache_path=cache_path,

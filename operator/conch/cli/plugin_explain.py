@@ -17,7 +17,7 @@ from conch.decisions.placement import Ledger
 from conch.provisioning.metadata import bounded
 from conch.reconcile import health
 from conch.reconcile.gather import ServiceFacts
-from conch.reconcile.status import pool_status
+from conch.reconcile.status import failing_nodes, pool_status
 from conch.reconcile.telling import SCALED_DOWN, SCALED_UP
 
 Object = dict[str, Any]
@@ -134,6 +134,7 @@ def explain(
     facts = _facts(service, reading)
     conditions = tuple(_condition(c, now) for c in status.get("conditions") or ())
     pods = facts.service.pods if facts else ()
+    ill = {n.name: n.signs[0].kind for p in reading.fleet.pools for n in p.nodes if n.signs}
     told = tuple(_event(e, now) for e in events)
     return Explanation(
         namespace=metadata["namespace"],
@@ -153,7 +154,7 @@ def explain(
         operator=_operator(reading),
         conditions=conditions,
         pools=tuple(_pools(facts, reading)) if facts else (),
-        pods=tuple(_pod(p, now, nodes_known=reading.nodes_known) for p in pods),
+        pods=tuple(_pod(p, now, ill, nodes_known=reading.nodes_known) for p in pods),
         events=told,
         todo=tuple(_todo(service, conditions, reading)),
         notes=tuple(reading.notes),
@@ -209,13 +210,14 @@ def _event(event: Object, now: float) -> EventLine:
     )
 
 
-def _pod(pod: Pod, now: float, *, nodes_known: bool) -> PodLine:
+def _pod(pod: Pod, now: float, ill: Mapping[str, str], *, nodes_known: bool) -> PodLine:
+    state, sign = _state(pod, lost=pod.lost and nodes_known), ill.get(pod.node or "")
     return PodLine(
         name=pod.name,
         pool=pod.pool,
         revision=pod.revision,
         node=pod.node or "-",
-        state=_state(pod, lost=pod.lost and nodes_known),
+        state=f"{state}, its node shows {sign}" if sign else state,
         age_seconds=now - pod.created,
     )
 
@@ -260,7 +262,10 @@ def _pool(facts: ServiceFacts, pool: Pool, reading: Reading) -> PoolLine:
     room = placement.room(pool, shape, ledger, most=99)
     if pool.spec.elastic:
         return _pool_line(facts, pool, reading, says="nodes come when needed", shape=shape)
-    says = "" if room else placement.explain(pool, shape, ledger).partition(": ")[2]
+    if room:
+        says = failing_nodes(pool)
+    else:
+        says = placement.explain(pool, shape, ledger).partition(": ")[2]
     return _pool_line(facts, pool, reading, says=says, shape=shape, room=room)
 
 

@@ -77,6 +77,18 @@ class Amounts:
         return tuple(short)
 
 
+@dataclass(frozen=True, slots=True)
+class Sign:
+    """A condition by which an agent on a node says that something is wrong with it."""
+
+    kind: str
+    """The condition's type."""
+    text: str
+    """In words: its type, reason and message, shortened."""
+    since: float | None = None
+    """Since when it has been so (seconds since the epoch); None: the agent does not say."""
+
+
 @dataclass(frozen=True)
 class Node:
     """One node: what is free is allocatable minus the requests of all pods bound to it."""
@@ -90,6 +102,13 @@ class Node:
     """Everything that the node offers, by resource name; extended resources too."""
     requested: Mapping[str, float]
     pods: int
+    signs: tuple[Sign, ...] = ()
+    """By which it seems to fail, though it may be ready; the oldest first."""
+
+    @property
+    def failing(self) -> str | None:
+        """By what it seems to fail, in words; None: by nothing."""
+        return "; ".join(s.text for s in self.signs) or None
 
     def free(self, gpu_resource: str) -> Amounts:
         """Return what new pods may still ask for, with GPUs counted under ``gpu_resource``."""

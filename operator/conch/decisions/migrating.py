@@ -302,11 +302,15 @@ def _no_room(migration: Migration, ground: Ground) -> str | None:
 
 
 def _has_room(pool: Pool, ground: Ground, left: str | None) -> bool:
-    """Tell whether a pool has room for one more, on another node than the one that is left."""
+    """Tell whether a pool has room for one more, on another node than the one that is left.
+
+    One that shows signs of failing is moved to only where it is named.
+    """
     shape = ground.shapes[pool.name]
     if pool.spec.elastic:
         return True
-    return any(node.name != left for node, _ in ground.ledger.fitting(pool, shape))
+    fitting = ground.ledger.fitting(pool, shape)
+    return any(node.name != left and not node.signs for node, _ in fitting)
 
 
 def _seat(pod: Pod) -> Seat:

@@ -17,6 +17,8 @@ from conch.decisions.steps import Admission, SetPlan
 
 _SHUNNED = 1_000_000
 """Neighbours that a node seems to have which is to be left: any other is better."""
+_MOST_AVOIDED = 16
+"""Failing nodes that a pod is kept off: each makes its affinity longer."""
 
 
 @dataclass
@@ -76,7 +78,8 @@ class Pass:
         beside = {**self.wish.beside, order.left or "": _SHUNNED}
         wish = replace(self.wish, beside=beside)
         node = placement.choose(pool, shape, self.ledger, wish=wish)
-        return None if node == order.left else node
+        # Those come last: where one of them is the best, there is no other.
+        return None if node == order.left or node in failing(pool) else node
 
     def _booked(self, pool: Pool, node: str | None) -> str | None:
         if node is not None:
@@ -132,7 +135,8 @@ def _find_node(run: Pass, pod: Pod, pool: Pool) -> bool:
     """Find room for a pod that waits; admit it when it is gated. Tell whether there is any."""
     if pod.gated and (taken := run.take_order(pool)):
         order, place = taken
-        run.admissions.append(Admission(pod, place, order.migration))
+        avoid = avoided(pool, order) if place is None else ()
+        run.admissions.append(Admission(pod, place, order.migration, avoid))
         return True
     if pool.spec.elastic:
         if pod.gated:
@@ -149,6 +153,20 @@ def _find_node(run: Pass, pod: Pod, pool: Pool) -> bool:
     if pod.gated:
         run.admissions.append(Admission(pod, node))
     return True
+
+
+def failing(pool: Pool) -> tuple[str, ...]:
+    """Return the names of a pool's nodes that show signs of failing."""
+    return tuple(n.name for n in pool.nodes if n.signs)
+
+
+def avoided(pool: Pool, order: Order) -> tuple[str, ...]:
+    """Return the nodes that a moved pod is kept off where the scheduler chooses.
+
+    They are the one that is left, and those that show signs of failing.
+    """
+    left = [n.name for n in pool.nodes if n.name == order.left]
+    return tuple(dict.fromkeys([*left, *failing(pool)[:_MOST_AVOIDED]]))
 
 
 def _pin_holds(run: Pass, name: str, pool: Pool) -> bool:

@@ -25,6 +25,8 @@ class Admission:
     node: str | None
     migration: str | None = None
     """By which it takes another's place: it gets no traffic before it is warm."""
+    avoid: tuple[str, ...] = ()
+    """Nodes that it is kept off where the scheduler chooses."""
 
 
 @dataclass(frozen=True)

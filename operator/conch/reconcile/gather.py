@@ -244,7 +244,7 @@ class Gatherer:
         if known is not None and known[0] == made_from:
             return known
         bound = filter(views.holds, self.store.bound(name))
-        return made_from, views.node_view(body, map(self._asks, bound))
+        return made_from, views.node_view(body, map(self._asks, bound), self.settings.node_signs)
 
     def _look_at_tenants(self) -> None:
         """Learn whom namespaces belong to, where other controllers are told."""

@@ -153,6 +153,7 @@ class Planner:
             replicas=replicas,
             waiting=[w for o in outcomes if (w := _waiting(o)) is not None],
             open=opened,
+            left=frozenset(nodes_left(fleet.migrations.filed)),
         )
 
     def _figures(self, facts: ServiceFacts, decided: Decided | None, now: float) -> _Known:
@@ -237,6 +238,14 @@ def _by_person(filed: Filed) -> bool:
     return filed.migration.spec.reason is MoveReason.REQUESTED
 
 
+def nodes_left(filed: Iterable[Filed]) -> Iterable[str]:
+    """Return the nodes that replicas left, or were to, as they seemed to fail; while that is kept."""
+    for one in filed:
+        seat = one.migration.status.source
+        if one.migration.spec.reason is MoveReason.NODE_FAILING and seat and seat.node:
+            yield seat.node
+
+
 def _replicas(facts: ServiceFacts, loads: Mapping[str, float]) -> Iterable[Replica]:
     accelerators = {p.name: p.spec.accelerator for p in facts.pools}
     for pod in facts.service.pods:
@@ -292,7 +301,12 @@ def _waiting(outcome: Outcome) -> Waiting | None:
 
 def wanted(facts: ServiceFacts, move: Move) -> Wanted:
     """Return what asks for a move."""
-    to = {"pool": move.target_pool} if move.target_node is None else {"node": move.target_node}
+    elastic = any(p.spec.elastic for p in facts.pools if p.name == move.target_pool)
+    if move.target_node is not None and not elastic:
+        to = {"node": move.target_node}
+    else:
+        # Within an elastic pool: to wherever there is room but on the node that is left.
+        to = {} if move.target_pool == move.source_pool else {"pool": move.target_pool}
     owner = facts.body["metadata"]["uid"]
     return Wanted(facts.key, owner, move.pod, move.uid, move.reason, to, move.text)
 

@@ -11,6 +11,7 @@ from conch.decisions.shares.usage import HALF_LIFE_S
 from conch.provisioning.coexistence import Coexistence
 from conch.provisioning.network_policy import Isolation
 from conch.provisioning.snapshot import Images
+from conch.reconcile.node_signs import SIGNS
 
 _URL = re.compile(r"https?://[^\s/:?#@]+(:[0-9]+)?")
 _HOST_AND_PORT = re.compile(r"[^\s/:?#@]+:[0-9]+")
@@ -106,6 +107,8 @@ class Settings:
     usage_half_life: float = HALF_LIFE_S
     """After which what a tenant held counts half."""
     planning: Planning = Planning.ON
+    node_signs: Mapping[str, str] = field(default_factory=lambda: SIGNS)
+    """Conditions of nodes, by type, with the status in which they are signs of failing."""
     concurrency: int = 16
     """Services whose writes are under way at once."""
 

@@ -31,6 +31,8 @@ _DRIFTING = (Reason.AWAITING_SHARE, Reason.LIMITED_BY_SHARE)
 """Reasons whose numbers change with time alone."""
 _BLIND = (Reason.NO_METRICS, Reason.PARTIAL_METRICS, Reason.ABSURD_METRICS)
 """Reasons that say more of scaling than that shares limit it."""
+_MOST_NAMED = 3
+"""Nodes of a pool that are told by name."""
 
 
 @dataclass(frozen=True)
@@ -372,6 +374,8 @@ def pool_status(
     ready = [n for n in pool.nodes if n.ready]
     if ready:
         text = f"{len(ready)} of {len(pool.nodes)} nodes are ready"
+        if ill := failing_nodes(pool):
+            text += f"; {ill}"
         wish = Wish(C.READY, True, Reason.NODES_READY, text)
     else:
         labels = ", ".join(f"{k}={v}" for k, v in sorted(pool.spec.node_selector.items()))
@@ -394,6 +398,18 @@ def pool_status(
         free=total - used,
         conditions=updated(_old_conditions(body), wishes, generation=_generation(body), now=now),
     ).to_dict()
+
+
+def failing_nodes(pool: Pool) -> str:
+    """Return which nodes of a pool show signs of failing, without what changes in their messages.
+
+    Empty where none does.
+    """
+    ill = [f"{n.name} ({', '.join(s.kind for s in n.signs)})" for n in pool.nodes if n.signs]
+    if not ill:
+        return ""
+    more = f" and {len(ill) - _MOST_NAMED} more" if len(ill) > _MOST_NAMED else ""
+    return f"signs of failing: {', '.join(ill[:_MOST_NAMED])}{more}"
 
 
 def status_object(body: Object, kind: str, status: Object) -> Object:

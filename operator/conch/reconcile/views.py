@@ -1,5 +1,6 @@
 """From API objects to the frozen facts that decisions take. Pure."""
 
+import math
 from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from typing import Any
@@ -15,11 +16,14 @@ from conch.api.names import (
     LABEL_SERVING,
     SERVING,
 )
-from conch.decisions.fleet import Node, Pod, ReplicaSet
+from conch.decisions.fleet import Node, Pod, ReplicaSet, Sign
+from conch.reconcile.node_signs import SIGNS
 from conch.reconcile.store import leaving
 
 Object = dict[str, Any]
 _OVER = ("Succeeded", "Failed")
+_LONGEST = 120
+"""Letters of a condition's reason and message that are told."""
 _NOT_READY = "node.kubernetes.io/not-ready", "NoSchedule"
 
 
@@ -102,8 +106,13 @@ def holds(pod: Object) -> bool:
     return pod.get("status", {}).get("phase") not in _OVER
 
 
-def node_view(body: Object, asked: Iterable[Mapping[str, float]]) -> Node:
-    """Return a node with what its pods ask for; ``asked`` is that of each pod."""
+def node_view(
+    body: Object, asked: Iterable[Mapping[str, float]], signs: Mapping[str, str] = SIGNS
+) -> Node:
+    """Return a node with what its pods ask for; ``asked`` is that of each pod.
+
+    ``signs``: conditions by type, with the status in which they are signs of failing.
+    """
     requested: dict[str, float] = {}
     count = 0
     for pod in asked:
@@ -120,7 +129,32 @@ def node_view(body: Object, asked: Iterable[Mapping[str, float]]) -> Node:
         allocatable={name: quantity(amount) for name, amount in allocatable.items()},
         requested=requested,
         pods=count,
+        signs=signs_of(body, signs),
     )
+
+
+def signs_of(node: Object, bad: Mapping[str, str]) -> tuple[Sign, ...]:
+    """Return by which conditions a node seems to fail, the oldest first.
+
+    ``bad``: by type, the status that says so. Any other, Unknown too, says nothing.
+    """
+    conditions = node.get("status", {}).get("conditions") or ()
+    known = (c for c in conditions if c.get("type") in bad)
+    found = [_sign(c) for c in known if c.get("status") == bad[c["type"]]]
+    return tuple(sorted(found, key=lambda s: (math.inf if s.since is None else s.since, s.kind)))
+
+
+def _sign(condition: Mapping[str, Any]) -> Sign:
+    kind = condition["type"]
+    why = [str(condition[k]) for k in ("reason", "message") if condition.get(k)]
+    words = " ".join(": ".join(why).split())
+    if len(words) > _LONGEST:
+        words = f"{words[: _LONGEST - 1]}…"
+    try:
+        since = seconds_of(str(condition.get("lastTransitionTime")))
+    except ValueError:
+        since = None
+    return Sign(kind, f"{kind} ({words})" if words else kind, since)
 
 
 def _is_held_back(node: Object) -> bool:
@@ -194,7 +228,8 @@ def pinned_node(pod_spec: Object) -> str | None:
     required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution") or {}
     for term in required.get("nodeSelectorTerms") or ():
         for field in term.get("matchFields") or ():
-            if field.get("key") == "metadata.name" and field.get("values"):
+            names = field.get("key") == "metadata.name" and field.get("operator", "In") == "In"
+            if names and field.get("values"):
                 return str(field["values"][0])
     return None
 

@@ -58,6 +58,8 @@ EVERYTHING = (
     "tolerations[0].operator=Exists",
     "priorityClassName=system-cluster-critical",
     "operator.extraArgs={--log-level=DEBUG}",
+    "operator.nodeSigns.Mine=True",
+    "operator.nodeSigns.KernelDeadlock=ignore",
     "operator.env[0].name=HTTPS_PROXY",
     "operator.env[0].value=http://proxy:3128",
     "affinity.nodeAffinity.x=y",
@@ -138,6 +140,8 @@ def test_values_reach_the_operator(helm: Path) -> None:
     assert "--file-source-prefix=/srv/models" in given
     assert "--file-source-prefix=/srv/more" in given
     assert "--tick-seconds=2" in given
+    signs = [a.lower() for a in given if a.startswith("--node-sign")]
+    assert signs == ["--node-sign=kerneldeadlock=ignore", "--node-sign=mine=true"]
     assert not [a for a in arguments(rendered(helm)) if a.startswith("--prometheus-url")]
 
 

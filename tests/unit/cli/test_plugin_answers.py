@@ -13,7 +13,19 @@ from conch.cli.plugin_callers import callers
 from conch.cli.plugin_detach import DETACHED_MANAGER, _release
 from conch.cli.plugin_explain import NOT_RUNNING, Explanation, explain
 from conch.cli.plugin_read import Leader
-from tests.unit.cli.objects import ALIVE, NOW, POOL, Object, condition, meta, node, reading, service
+from tests.unit.cli.objects import (
+    ALIVE,
+    NOW,
+    POOL,
+    Object,
+    condition,
+    meta,
+    node,
+    reading,
+    replica,
+    service,
+)
+from tests.unit.reconcile import bodies
 
 
 def explained(body: Object, *others: Object, leader: Leader | None = ALIVE) -> Explanation:
@@ -166,3 +178,14 @@ def test_a_replica_set_at_rest_keeps_the_gates_of_others() -> None:
     release = _release(body, "uid-digits")
     assert release.patch["spec"]["template"]["spec"] == {"schedulingGates": gates}
     assert release.done == ()
+
+
+def test_nodes_that_show_signs_of_failing_are_told_with_replicas_and_pools() -> None:
+    ill = node("n1")
+    ill["status"]["conditions"].append({"type": "XIDErrors", "status": "True"})
+    mine = replica("digits-1", "n1", gpus=1)
+    source = {"kind": "Model", **bodies.model()}
+    found = explained(service(), POOL, source, ill, node("n2"), mine)
+    assert [p.state.partition(", ")[2] for p in found.pods] == ["its node shows XIDErrors"]
+    (line,) = found.pools
+    assert line.says == "signs of failing: n1 (XIDErrors)"

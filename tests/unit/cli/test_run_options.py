@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 from conch.cli.main import app, variables
 from conch.handlers import process
 from conch.reconcile import garbage
+from conch.reconcile.node_signs import SIGNS
 from conch.reconcile.settings import FrontDoor, Settings
 
 
@@ -41,6 +42,19 @@ def settings_of(monkeypatch: pytest.MonkeyPatch, *options: str) -> Settings:
     assert done.exit_code == 0, done.output
     (settings,) = found
     return settings
+
+
+def test_signs_of_failing_are_those_of_well_known_agents_and_what_options_change(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert settings_of(monkeypatch).node_signs == SIGNS
+    options = ("--node-sign=Mine=False", "--node-sign=KernelDeadlock=ignore")
+    found = settings_of(monkeypatch, *options).node_signs
+    assert found["Mine"] == "False"
+    assert "KernelDeadlock" not in found
+    done = CliRunner().invoke(app, ["run", "--node-sign=Mine"])
+    assert done.exit_code == 2
+    assert "'Mine' is not of the form TYPE=True" in " ".join(done.output.replace("│", " ").split())
 
 
 URL = "--front-door-url=http://conch-front-door.conch-system.svc"

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from conch.api.migration import ModelMigrationSpec, ModelMigrationStatus, Phase, Seat
-from conch.decisions.fleet import Pod, Service
+from conch.decisions.fleet import Pod, Pool, Service, Sign
 from conch.decisions.migrating import (
     Ground,
     Migration,
@@ -21,6 +21,7 @@ from conch.decisions.migrating import (
 from conch.decisions.moving import moving, sent_off
 from conch.decisions.placement import Ledger
 from conch.decisions.replicas import plan
+from conch.decisions.steps import Admission
 from tests.unit.decisions.stories import (
     NOW,
     ONE_GPU,
@@ -102,6 +103,47 @@ def test_a_node_that_takes_nobody_or_is_too_small_is_refused() -> None:
         found = advanced(move(to={"node": name}), there, NOW)
         assert found.phase is P.ROLLED_BACK
         assert words in found.message
+
+
+ILL = (Sign("XIDErrors", "XIDErrors", 1.0),)
+
+
+def on(spec: dict[str, Any], *where: Pool) -> tuple[Next, list[Admission]]:
+    """Return the next step of a move of p1 in these pools, and the admissions of the pod in a."""
+    pods = pod("p1"), gated("p2")
+    there = service(replica_set(2, gated=True), *pods)
+    shapes, migration = {p.name: ONE_GPU for p in where}, move(P.RESERVE, **spec)
+    basis = Ground(there, where, shapes, Ledger())
+    found = plan(
+        marked(there, [migration], basis),
+        2,
+        pools=where,
+        shapes=shapes,
+        ledger=Ledger(),
+        now=NOW,
+        orders=orders(there, [migration], basis),
+    )
+    return advanced(migration, basis, NOW), list(found.admissions)
+
+
+def test_a_node_that_seems_to_fail_is_moved_to_only_where_it_is_named() -> None:
+    here = pool("a", node("n1", used=1), node("n2", signs=ILL))
+    for others in ((), (B,)):
+        _, admitted = on({}, here, *others)
+        assert [a for a in admitted if a.migration] == []
+    step_, _ = on({}, here)
+    assert "1 has room but shows XIDErrors" in step_.message
+    step_, admitted = on({"to": {"node": "n2"}}, here)
+    assert step_.message == "another replica is begun"
+    assert [(a.node, a.migration) for a in admitted] == [("n2", "move")]
+
+
+def test_where_the_scheduler_chooses_a_moved_pod_is_kept_off_such_nodes() -> None:
+    nodes = [node("n1", used=1), node("n2", signs=ILL), node("n3"), node("n4", signs=ILL)]
+    _, admitted = on({}, pool("a", *nodes, elastic=True))
+    assert [(a.node, a.migration, a.avoid) for a in admitted] == [
+        (None, "move", ("n1", "n2", "n4"))
+    ]
 
 
 def test_a_second_one_is_refused_and_one_without_a_service_waits() -> None:

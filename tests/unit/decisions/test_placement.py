@@ -1,10 +1,11 @@
 """Which node takes a replica, and what is said where none does."""
 
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import pytest
 
-from conch.decisions.fleet import Amounts, Shape, ordered
+from conch.decisions.fleet import Amounts, Shape, Sign, ordered
 from conch.decisions.placement import (
     Ledger,
     Wish,
@@ -139,6 +140,39 @@ def test_a_pool_without_nodes_names_the_labels_to_set() -> None:
 
 def gpus(count: int) -> Amounts:
     return Amounts(gpus=count, cpu=1.0, memory=1e9, pods=1)
+
+
+class TestSignsOfFailing:
+    """Nodes that show any come last, and are used where there is no other."""
+
+    ILL = (Sign("XIDErrors", "XIDErrors", 1.0),)
+
+    @pytest.mark.parametrize("wish", [None, Wish(), Wish(beside={"n2": 9}, apart=True)])
+    @pytest.mark.parametrize("workload", [None, {Amounts(4, 1.0, 1e9, 1): 1.0}])
+    def test_any_other_is_better(
+        self, wish: Wish | None, workload: dict[Amounts, float] | None
+    ) -> None:
+        where = pool("a", node("n1", used=2, signs=self.ILL), node("n2", used=0))
+        ledger, found = Ledger(workload), []
+        for _ in range(6):
+            found.append(choose(where, ONE_GPU, ledger, wish=wish))
+            ledger.book(str(found[-1]), ONE_GPU.need, GPU)
+        assert found == ["n2"] * 4 + ["n1"] * 2
+        assert choose(where, ONE_GPU, ledger, wish=wish) is None
+
+    @pytest.mark.parametrize("wish", [None, Wish(cached=("n3",), load_seconds=60.0)])
+    def test_where_all_do_they_are_chosen_among_as_ever(self, wish: Wish | None) -> None:
+        nodes = [node(f"n{n}", used=n) for n in (1, 2, 3)]
+        sound = pool("a", *nodes)
+        ill = pool("a", *(replace(n, signs=self.ILL) for n in nodes))
+        assert choose(ill, ONE_GPU, Ledger(), wish=wish) == choose(
+            sound, ONE_GPU, Ledger(), wish=wish
+        )
+        assert room(ill, ONE_GPU, Ledger(), most=9) == 6
+
+    def test_it_is_said_why_such_a_node_is_not_taken(self) -> None:
+        where = pool("a", node("n1", signs=self.ILL))
+        assert explain(where, ONE_GPU, Ledger()) == "pool a, 1 node: 1 has room but shows XIDErrors"
 
 
 class TestFragmentation:

@@ -40,5 +40,15 @@ def test_every_term_is_narrowed_to_the_node_and_otherwise_repeated() -> None:
     )
 
 
+def test_a_pod_is_kept_off_nodes_where_the_scheduler_chooses() -> None:
+    pod = _pod({"matchExpressions": [EXPRESSION]})
+    others = [{**NAME, "operator": "NotIn", "values": [n]} for n in ("n1", "n2")]
+    patch = admission_patch(pod, None, migration="move", avoid=("n1", "n2"))
+    assert _terms(patch) == [{"matchExpressions": [EXPRESSION], "matchFields": others}]
+    assert _terms(admission_patch(pod, "node-1", avoid=("n1",))) == [
+        {"matchExpressions": [EXPRESSION], "matchFields": [NAME]}
+    ]
+
+
 def test_a_pod_without_affinity_gets_one() -> None:
     assert _terms(admission_patch(_pod(), "node-1")) == [{"matchFields": [NAME]}]

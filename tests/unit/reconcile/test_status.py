@@ -264,6 +264,17 @@ class TestPools:
         assert numbers == [2, 6, 3, 3]
         assert status["conditions"][0]["message"] == "2 of 2 nodes are ready"
 
+    def test_nodes_that_show_signs_of_failing_are_named(self) -> None:
+        told = [
+            {"type": t, "status": "True", "message": "7 of them"} for t in ("Ready", "XIDErrors")
+        ]
+        ill = [bodies.node(f"n{n}", status={"conditions": told}) for n in range(1, 6)]
+        status = pool_status(bodies.gpu_pool(), self.pool(Node=[*ill, bodies.node("n9")]), NOW)
+        assert status["conditions"][0]["message"] == (
+            "6 of 6 nodes are ready; signs of failing: n1 (XIDErrors), n2 (XIDErrors), "
+            "n3 (XIDErrors) and 2 more"
+        )
+
     def test_without_nodes_it_says_what_to_do(self) -> None:
         status = pool_status(bodies.gpu_pool(), self.pool(Node=[]), NOW)
         condition = status["conditions"][0]

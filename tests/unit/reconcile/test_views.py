@@ -103,6 +103,50 @@ class TestNodes:
         found = node_view(bodies.node(**fields), [])
         assert (found.ready, found.schedulable) == (ready, schedulable)
 
+    @pytest.mark.parametrize(
+        ("kind", "status", "shown"),
+        [
+            ("KernelDeadlock", "True", True),
+            ("KernelDeadlock", "False", False),
+            ("KernelDeadlock", "Unknown", False),
+            ("AcceleratedHardwareReady", "False", True),
+            ("AcceleratedHardwareReady", "True", False),
+            ("AcceleratedHardwareReady", "Unknown", False),
+            ("DiskPressure", "True", True),
+            ("Ready", "False", False),
+            ("OfNobody", "True", False),
+            ("OfNobody", "", False),
+        ],
+    )
+    def test_signs_of_failing(self, kind: str, status: str, shown: bool) -> None:
+        told = {"type": kind, "status": status, "lastTransitionTime": bodies.EPOCH}
+        found = node_view(bodies.node(status={"conditions": [told]}), [])
+        assert [s.kind for s in found.signs] == ([kind] if shown else [])
+        assert (found.failing is not None) == shown
+
+    def test_a_sign_in_words_and_since_when(self) -> None:
+        told = [
+            {"type": "XIDErrors", "status": "True", "lastTransitionTime": "soon"},
+            {
+                "type": "KernelDeadlock",
+                "status": "True",
+                "reason": "DockerHung",
+                "message": "task docker:7\nblocked " + "for more than 300 seconds " * 20,
+                "lastTransitionTime": bodies.EPOCH,
+            },
+        ]
+        first, second = node_view(bodies.node(status={"conditions": told}), []).signs
+        assert (first.kind, first.since) == ("KernelDeadlock", EPOCH_S)
+        assert first.text.startswith("KernelDeadlock (DockerHung: task docker:7 blocked for more")
+        assert first.text.endswith("…)")
+        assert len(first.text) == len("KernelDeadlock ()") + 120
+        assert (second.text, second.since) == ("XIDErrors", None)
+
+    def test_which_conditions_are_signs_is_the_installations(self) -> None:
+        told = [{"type": t, "status": "True"} for t in ("KernelDeadlock", "Mine")]
+        found = node_view(bodies.node(status={"conditions": told}), [], {"Mine": "True"})
+        assert found.failing == "Mine"
+
 
 class TestPods:
     def test_one_that_answers(self) -> None:
@@ -160,6 +204,10 @@ class TestPods:
         patch = admission_patch(body, "n7")
         assert pinned_node(patch["spec"]) == "n7"
         assert pinned_node(body["spec"]) is None
+
+    def test_a_node_that_is_avoided_is_no_pin(self) -> None:
+        body = bodies.pod(node=None, spec={"schedulingGates": [{"name": GATE}]})
+        assert pinned_node(admission_patch(body, None, avoid=("n7",))["spec"]) is None
 
     def test_a_pool_is_no_pin(self) -> None:
         expression = {"key": "gpu", "operator": "In", "values": ["a100"]}

@@ -124,10 +124,13 @@ class Books:
         """Return the node of a pool where a replica finds room at once and for good, or None.
 
         The least rise of fragmentation and crowding, as placement has it; then the tightest fit.
+        None that shows signs of failing, or was left as it did.
         """
         pool, shape = self._fleet.pool_of[option.pool], option.shape
 
         def welcome(node: Node) -> bool:
+            if node.signs or node.name in self._fleet.left:
+                return False
             if node.name in self._quiet or (replica.disturbed and self.occupied(node.name)):
                 return False
             return allowed(node)

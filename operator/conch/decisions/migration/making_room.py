@@ -136,6 +136,9 @@ def _chance(run: Run, option: Option, place: int, node: Node) -> _Chance | None:
     moved = pool.gpus_of(max(0, shape.need.gpus - max(0, free.gpus)))
     if moved > MOVED_PER_GAINED * units(pool, shape) + _SMALL or bar(node, shape) is not None:
         return None
+    if node.signs:
+        # What waits may get such a place, but nobody moves for it.
+        return None
     if not _frees(run, pool, there, free).covers(shape.need):
         return None
     return _Chance(moved, place, node, pool, option, free, there)

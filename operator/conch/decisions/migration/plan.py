@@ -22,6 +22,8 @@ class Because(StrEnum):
     """It would gain too little for what it disturbs."""
     NO_DATA = "NoData"
     """What would have to be known is not."""
+    DOUBTFUL = "Doubtful"
+    """What speaks for it is too new, or seen in too many places at once, to be believed."""
     WAITING_FIRST = "WaitingFirst"
     """Others wait for room there."""
 

@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from conch.api.migration import MoveReason
-from conch.decisions.fleet import Amounts
-from conch.decisions.migration import accelerator, balance, interference
+from conch.decisions.fleet import Amounts, Node
+from conch.decisions.migration import accelerator, balance, failing, interference
 from conch.decisions.migration.making_room import comes_free
 from conch.decisions.migration.plan import Move
 from conch.decisions.migration.run import Run
@@ -24,7 +24,8 @@ def revalidate(move: Move, fleet: MovableFleet, now: float) -> str | None:
     if one is None or (one.pool, one.node) != (move.source_pool, move.source_node):
         where = "gone" if one is None else f"on {one.node} of pool {one.pool}"
         return f"{move.pod} is {where} by now"
-    why = run.limits.never(one)
+    urgent = move.reason is MoveReason.NODE_FAILING
+    why = run.limits.bound(one) if urgent else run.limits.never(one)
     if why is None and not begun:
         why = run.limits.not_now(one)
     if why is not None:
@@ -54,11 +55,15 @@ def _target(run: Run, move: Move, one: Replica, *, begun: bool) -> str | None:
     node = next((n for n in pool.nodes if n.name == move.target_node), None)
     if node is None:
         return f"{move.target_node} is gone"
-    if (why := bar(node, shape)) is not None:
+    if (why := bar(node, shape) or _fails(node)) is not None:
         return f"{node.name} is {why}"
     if not begun and not run.books.now.free(node, pool).covers(shape.need):
         return f"{node.name} has no room for it any more"
     return None
+
+
+def _fails(node: Node) -> str | None:
+    return f"showing signs of failing itself: {node.failing}" if node.signs else None
 
 
 def _defragmentation(run: Run, move: Move, _: Replica) -> str | None:
@@ -114,6 +119,12 @@ def _leaving(run: Run, move: Move, resource: str) -> Amounts:
     return total
 
 
+def _failing(run: Run, _: Move, one: Replica) -> str | None:
+    pool, node = run.fleet.pool_of[one.pool], run.fleet.nodes[one.node]
+    why = failing.unfounded(failing.shown(pool), pool, node, run.now)
+    return why and why[1]
+
+
 def _interference(run: Run, move: Move, one: Replica) -> str | None:
     if move.target_node is not None and run.books.occupied(move.target_node):
         return f"others came to {move.target_node}"
@@ -140,6 +151,7 @@ def _balance(run: Run, _: Move, one: Replica) -> str | None:
 
 
 _CHECKS: Mapping[MoveReason, Callable[[Run, Move, Replica], str | None]] = {
+    MoveReason.NODE_FAILING: _failing,
     MoveReason.DEFRAGMENTATION: _defragmentation,
     MoveReason.INTERFERENCE: _interference,
     MoveReason.ACCELERATOR: _accelerator,

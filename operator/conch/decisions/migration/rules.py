@@ -113,7 +113,11 @@ class Limits:
                     self._units[replica.pool] += self._units_of(replica)
 
     def never(self, replica: Replica) -> tuple[Because, str] | None:
-        """Return why a replica moves for no reason of the planner's, or None."""
+        """Return why a replica moves for no reason of the planner's but a failing node, or None."""
+        return self.bound(replica) or self._rest(replica)
+
+    def bound(self, replica: Replica) -> tuple[Because, str] | None:
+        """Return why a replica moves for no reason at all, however long it has rested, or None."""
         fleet = self._fleet
         service, node = fleet.services.get(replica.service), fleet.nodes.get(replica.node)
         if replica.uid in fleet.moving:
@@ -126,7 +130,7 @@ class Limits:
             return Because.HELD, "it does not answer"
         if node is None or (why := bar(node, replica.shape)) is not None:
             return Because.HELD, f"its node is left anyway: {'gone' if node is None else why}"
-        return self._rest(replica)
+        return None
 
     def _rest(self, replica: Replica) -> tuple[Because, str] | None:
         rest = rest_seconds(replica)

@@ -21,6 +21,13 @@ class Proposal:
     promise: str
     """What is there once all are through, in words."""
     waiting: ServiceKey | None = None
+    due: str | None = None
+    """Why it is made whatever it is worth, in words; None: it has to be worth it."""
+
+    @property
+    def price(self) -> str:
+        """What is gained for what, in words."""
+        return self.due or str(self.worth)
 
 
 class Run:
@@ -51,9 +58,16 @@ class Run:
 
     def never(self, replica: Replica) -> tuple[Because, str] | None:
         """Return why a replica can't be part of a proposal, or None."""
+        return self._part(replica) or self.limits.never(replica)
+
+    def bound(self, replica: Replica) -> tuple[Because, str] | None:
+        """Return the same for a proposal that waits for no rest."""
+        return self._part(replica) or self.limits.bound(replica)
+
+    def _part(self, replica: Replica) -> tuple[Because, str] | None:
         if replica.uid in self._taken:
             return Because.HELD, "it is part of another proposal"
-        return self.limits.never(replica)
+        return None
 
     def movable(self, node: str) -> tuple[Replica, ...]:
         """Return the replicas of a node that can be part of a proposal."""
@@ -76,7 +90,7 @@ class Run:
         """Accept a proposal whose steps are booked; or take them back, and return why."""
         why: tuple[Because, str] | None = None
         waits = [self.limits.not_now(step.replica) for step in proposal.steps]
-        if not proposal.worth.enough:
+        if proposal.due is None and not proposal.worth.enough:
             why = Because.LITTLE_GAIN, str(proposal.worth)
         elif all(waits):
             why = waits[0]
@@ -123,14 +137,14 @@ def total(steps: Sequence[Step]) -> list[Replica]:
 
 
 def _move(step: Step, proposal: Proposal, uids: tuple[str, ...], pool: Pool) -> Move:
-    one, worth = step.replica, proposal.worth
+    one, worth, price = step.replica, proposal.worth, proposal.price
     size = amount(float(pool.gpus_of(one.shape.need.gpus)), pool)
     where = step.node or "a node that an autoscaler brings"
     pools = "" if one.pool == step.option.pool else f" of pool {step.option.pool}"
     part = f", one of {len(uids)}" if len(uids) > 1 else ""
     text = (
         f"{one.service}: {one.pod} ({size}) moves from {one.node} to {where}{pools}{part}: "
-        f"{proposal.promise}; {worth}"
+        f"{proposal.promise}; {price}"
     )
     return Move(
         reason=proposal.reason,

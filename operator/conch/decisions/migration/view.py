@@ -1,6 +1,6 @@
 """What the planner of migrations looks at: frozen facts about replicas, services and what waits."""
 
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TypeVar
@@ -111,6 +111,8 @@ class MovableFleet:
     """All that take place on nodes."""
     waiting: Sequence[Waiting] = ()
     open: Sequence[OpenMove] = ()
+    left: Collection[str] = frozenset()
+    """Nodes that replicas left a short while ago as they seemed to fail: nobody is moved there now."""
 
     @cached_property
     def pool_of(self) -> Mapping[str, Pool]:

@@ -2,7 +2,8 @@
 
 The score is the rise of fragmentation (fragmentation.py), plus what the service wishes of its nodes
 (wish.py). Equal scores go to the tightest fit (the least left over), which keeps whole nodes free
-for replicas that need many GPUs. Prices decide between pools (fleet.ordered), not within one.
+for replicas that need many GPUs. Nodes that show signs of failing come last. Prices decide between
+pools (fleet.ordered), not within one.
 """
 
 from conch.decisions.placement.choice import choose, explain, room

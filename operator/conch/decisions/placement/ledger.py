@@ -11,7 +11,7 @@ from conch.decisions.placement.board import Board
 from conch.decisions.placement.filters import ZONE, bar, obstacle
 from conch.decisions.placement.fragmentation import Demand, Floats, Fragmentation, States
 from conch.decisions.placement.shelf import Shelf
-from conch.decisions.placement.wish import GPUS_PER_REPLICA_IN_ZONE, Wish
+from conch.decisions.placement.wish import GPUS_PER_FAILING, GPUS_PER_REPLICA_IN_ZONE, Wish
 
 Workload = Mapping[Amounts, float]
 """What replicas need, with how popular that is; see fragmentation.popular."""
@@ -109,7 +109,10 @@ class Ledger:
         self._sentences.clear()
 
     def fitting(self, pool: Pool, shape: Shape) -> Iterator[tuple[Node, Amounts]]:
-        """Yield the nodes that take a replica with what they have left, the tightest fit first."""
+        """Yield the nodes that take a replica with what they have left, the tightest fit first.
+
+        Nodes that show signs of failing come after all others.
+        """
         key = (pool.name, shape.suits)
         if key not in self._shelves:
             nodes = [n for n in pool.nodes if bar(n, shape) is None]
@@ -178,6 +181,7 @@ class _Ranked:
         self._left = left
         names = [node.name for node in self._nodes]
         self._board = Board(names, States.of(map(left, self._nodes)), measure)
+        self._failing = [row for row, node in enumerate(self._nodes) if node.signs]
         self._moved: set[int] = set()
 
     def moved(self, node: str) -> None:
@@ -193,6 +197,9 @@ class _Ranked:
             self._board.put(rows, States.of(self._left(self._nodes[row]) for row in rows))
             self._moved.clear()
         dislike = self._dislike(need, wish) if wish else None
+        if self._failing:
+            dislike = np.zeros(len(self._nodes)) if dislike is None else dislike
+            dislike[self._failing] += GPUS_PER_FAILING
         spot = self._board.best(Demand.of(need), dislike)
         return self._nodes[spot.row].name if spot else None
 
@@ -224,8 +231,14 @@ def _sentence(pool: Pool, shape: Shape, ledger: Ledger) -> str:
         return f"pool {pool.name}: no node carries {labels}"
     seen: dict[str, int] = {}
     for node in pool.nodes:
-        why = obstacle(node, shape, ledger.free(node, pool)) or "has room"
+        why = obstacle(node, shape, ledger.free(node, pool)) or _has_room(node)
         seen[why] = seen.get(why, 0) + 1
     parts = "; ".join(f"{count} {why}" for why, count in sorted(seen.items()))
     nodes = "1 node" if len(pool.nodes) == 1 else f"{len(pool.nodes)} nodes"
     return f"pool {pool.name}, {nodes}: {parts}"
+
+
+def _has_room(node: Node) -> str:
+    """Return that a node has room, and why it is taken last where it is."""
+    kinds = ", ".join(s.kind for s in node.signs)
+    return f"has room but shows {kinds}" if kinds else "has room"

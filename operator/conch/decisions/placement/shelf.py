@@ -9,7 +9,10 @@ from conch.decisions.fleet import Amounts, Node
 
 
 class Shelf:
-    """The nodes of a pool that shapes of one kind may use at all, the fullest first."""
+    """The nodes of a pool that shapes of one kind may use at all, the fullest first.
+
+    Those that show signs of failing come after all others.
+    """
 
     def __init__(self, nodes: Iterable[Node], left: Callable[[Node], Amounts]) -> None:
         self._nodes = {node.name: node for node in nodes}
@@ -31,8 +34,16 @@ class Shelf:
         """Yield the nodes that take ``need`` with what they have left, the tightest fit first."""
         self._settle()
         start = bisect_left(self._order, (need.gpus, -math.inf, ""))
+        shunned = list[Node]()
         for _, _, name in islice(self._order, start, None):
             node = self._nodes[name]
+            if node.signs:
+                shunned.append(node)
+                continue
+            left = self._left(node)
+            if left.covers(need):
+                yield node, left
+        for node in shunned:
             left = self._left(node)
             if left.covers(need):
                 yield node, left

@@ -15,6 +15,10 @@ GPUS_PER_NEIGHBOUR_APART, GPUS_PER_REPLICA_IN_ZONE = 1.0, 0.5
 """The same for a service with replicas that stand by: lost together with those that work, they would
 be worth nothing. A node is lost more often than a zone."""
 
+GPUS_PER_FAILING = 10_000.0
+"""What a node that shows signs of failing weighs: more than all else together, so that any other is
+better; and it is still used where there is no other, since the sign may be wrong."""
+
 
 @dataclass(frozen=True)
 class Wish:

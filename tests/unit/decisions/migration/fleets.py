@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from conch.decisions.fleet import Amounts, Node, Pool, ServiceKey, Shape
+from conch.decisions.fleet import Amounts, Node, Pool, ServiceKey, Shape, Sign
 from conch.decisions.migration import (
     MovableFleet,
     MovableService,
@@ -50,6 +50,8 @@ class World:
     replicas: dict[str, Replica] = field(default_factory=dict)
     waiting: list[Waiting] = field(default_factory=list)
     open: dict[str, OpenMove] = field(default_factory=dict)
+    left: set[str] = field(default_factory=set)
+    """Nodes that were left as they seemed to fail."""
     now: float = NOW
     history: list[tuple[float, Move, str]] = field(default_factory=list)
     """When each move began, and the UID of the new replica."""
@@ -95,6 +97,17 @@ class World:
         """Change facts about a replica."""
         self.replicas[uid] = replace(self.replicas[uid], **fields)
 
+    def fail(self, *names: str, kind: str = "KernelDeadlock", ago: float | None = 120.0) -> None:
+        """Let nodes show a sign of failing, and no others."""
+        since = None if ago is None else self.now - ago
+        signs = (Sign(kind, f"{kind} (TaskHung)", since),)
+        self.pools = [
+            replace(
+                p, nodes=tuple(replace(n, signs=signs if n.name in names else ()) for n in p.nodes)
+            )
+            for p in self.pools
+        ]
+
     def fleet(self, replicas: Iterable[Replica] | None = None) -> MovableFleet:
         """Return what the planner sees."""
         popular = {shape(g).need: w for g, w in self.popular.items()}
@@ -109,6 +122,7 @@ class World:
             seen,
             tuple(self.waiting),
             tuple(self.open.values()),
+            frozenset(self.left),
         )
 
     def plan(self) -> Plan:
@@ -133,6 +147,8 @@ class World:
             disturbed=old.disturbed or move.reason is MoveReason.INTERFERENCE,
             late=None,
         )
+        if move.reason is MoveReason.NODE_FAILING:
+            self.left.add(old.node)
         self.open[move.uid] = OpenMove(move.uid, f"u-{pod}")
         self._ends[move.uid] = self.now + old.load_seconds
         self.history.append((self.now, move, f"u-{pod}"))

@@ -35,7 +35,14 @@ def cheaper() -> World:
     return two_pools(late=0.3, busy=0.3)
 
 
-STORIES = [waiting, emptying, crowded, cheaper, disturbed]
+def failing() -> World:
+    here = world(4, 4)
+    here.run("s", "n1")
+    here.fail("n1")
+    return here
+
+
+STORIES = [waiting, emptying, crowded, cheaper, disturbed, failing]
 
 
 @pytest.mark.parametrize("story", STORIES)
@@ -127,3 +134,23 @@ def test_the_service_is_crowded_no_more() -> None:
     move = proposed(here)
     here.run("s", "n2")
     assert "has not too many of t/s any more" in str(revalidate(move, here.fleet(), here.now))
+
+
+def test_the_node_shows_no_sign_of_failing_any_more() -> None:
+    here = failing()
+    move = proposed(here)
+    here.begin(move)
+    here.fail()
+    text = revalidate(move, here.fleet(), here.now)
+    assert text == "n1 shows no sign of failing any more"
+    here.fail("n1", "n2")
+    assert "showing signs of failing itself" in str(revalidate(move, here.fleet(), here.now))
+
+
+@pytest.mark.parametrize("story", STORIES)
+def test_the_new_place_seems_to_fail(story: Callable[[], World]) -> None:
+    here = story()
+    move = proposed(here)
+    here.fail(*({"n1"} if story is failing else ()), str(move.target_node))
+    text = f"{move.target_node} is showing signs of failing itself: KernelDeadlock (TaskHung)"
+    assert revalidate(move, here.fleet(), here.now) == text
