@@ -103,6 +103,7 @@ class Limits:
         self._fleet, self._scales, self._now = fleet, scales, now
         self._moving: dict[str, int] = defaultdict(int)
         self._units: dict[str, float] = defaultdict(float)
+        self._budgets: dict[str, float] = {}
         self._services: set[ServiceKey] = set()
         for move in fleet.open:
             replica = fleet.by_uid.get(move.uid)
@@ -150,7 +151,7 @@ class Limits:
         moving, most = self._moving[name], most_at_once(self._fleet, name)
         if moving >= most:
             return Because.BUDGET, f"{moving} of pool {name} move, at most {most} do at once"
-        budget, spent = _budget(self._fleet.pool_of[name]), self._units[name]
+        budget, spent = self._budget(name), self._units[name]
         if moving and spent + self._units_of(replica) > budget + _SMALL:
             text = f"{spent:.3g} GPUs of pool {name} move, its disruption budget is {budget:.3g}"
             return Because.BUDGET, text
@@ -161,6 +162,11 @@ class Limits:
         self._services.add(replica.service)
         self._moving[replica.pool] += 1
         self._units[replica.pool] += self._units_of(replica)
+
+    def _budget(self, pool: str) -> float:
+        if pool not in self._budgets:
+            self._budgets[pool] = _budget(self._fleet.pool_of[pool])
+        return self._budgets[pool]
 
     def _units_of(self, replica: Replica) -> float:
         known = replica.pool in self._fleet.pool_of

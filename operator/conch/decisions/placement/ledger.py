@@ -181,7 +181,7 @@ class _Ranked:
         self._left = left
         names = [node.name for node in self._nodes]
         self._board = Board(names, States.of(map(left, self._nodes)), measure)
-        self._failing = [row for row, node in enumerate(self._nodes) if node.signs]
+        self._failing = np.flatnonzero([bool(node.signs) for node in self._nodes])
         self._moved: set[int] = set()
 
     def moved(self, node: str) -> None:
@@ -197,7 +197,7 @@ class _Ranked:
             self._board.put(rows, States.of(self._left(self._nodes[row]) for row in rows))
             self._moved.clear()
         dislike = self._dislike(need, wish) if wish else None
-        if self._failing:
+        if self._failing.size:
             dislike = np.zeros(len(self._nodes)) if dislike is None else dislike
             dislike[self._failing] += GPUS_PER_FAILING
         spot = self._board.best(Demand.of(need), dislike)
