@@ -15,6 +15,7 @@ from conch.reconcile.carrier import Carrier
 from conch.reconcile.deciding import Decider
 from conch.reconcile.fair import Sharing
 from conch.reconcile.gather import FleetFacts, Gatherer, ServiceFacts
+from conch.reconcile.kept_room import KeptRoom
 from conch.reconcile.moves import Moves
 from conch.reconcile.profiles import Profiles
 from conch.reconcile.recall import Recall
@@ -118,6 +119,7 @@ class Operator:
             recall=Recall(clock),
             resting=self._resting,
             sharing=self._sharing,
+            kept=KeptRoom(),
             moves=Moves(Warmer(FakeReplicas(), lambda: None)),
         )
 

@@ -3,6 +3,7 @@
 Real API server, controllers and scheduler; nodes and pods are simulated.
 """
 
+import itertools
 import json
 import math
 import subprocess
@@ -13,11 +14,13 @@ from typing import Any
 
 import pytest
 
+from conch.api.names import ANNOTATION_DISTURBED
 from conch.clients.clock import SystemClock, iso
 from tests.kit.client import Object
 from tests.kit.control_plane import ROOT, Cluster
-from tests.kit.fleet import model, model_service, node, simulated
+from tests.kit.fleet import POOLS, model, model_service, node, simulated
 from tests.kit.operator import Invocation, Operator
+from tests.kit.prometheus import FakePrometheus
 from tests.kit.proxy import wait_for
 from tests.kit.scenario import in_use
 
@@ -33,27 +36,33 @@ class Fleet:
         self.cluster, self.client, self._directory = cluster, cluster.client, directory
         self.namespace = cluster.new_namespace()
 
-    def operator(self, planner: str) -> Operator:
+    def operator(self, planner: str, *more: str) -> Operator:
         log = self._directory / f"operator-{planner}.log"
-        options = ("--planner", planner, "--relist-seconds", "5")
+        options = ("--planner", planner, "--relist-seconds", "5", *more)
         self.invocation = Invocation(self.cluster.kubeconfig, log, options)
         return Operator(self.invocation, self.client)
 
-    def serve(self, name: str, *, gpus: int, replicas: int = 1) -> None:
+    def serve(
+        self, name: str, *, gpus: int, replicas: int = 1, pool: str = "a100", **spec: Any
+    ) -> None:
         made = model()
         made["metadata"]["name"] = name
         made["spec"]["variants"][0]["resources"] = {"gpus": gpus}
         self.client.create(f"{CONCH}/namespaces/{self.namespace}/models", made)
         service = model_service(name, replicas=replicas)
-        service["spec"] |= {"model": {"name": name}, "placement": {"pools": ["a100"]}}
+        service["spec"] |= {"model": {"name": name}, "placement": {"pools": [pool]}, **spec}
         self.client.create(f"{CONCH}/namespaces/{self.namespace}/modelservices", service)
 
     def nodes(self, service: str) -> list[str]:
         """The nodes of a service's pods that have one."""
+        return sorted(node for _, node in self.placed(service))
+
+    def placed(self, service: str) -> list[tuple[Object, str]]:
+        """A service's pods that have a node, with that."""
         query = f"?labelSelector=conch.dev/service={service}"
         pods = self.client.items(f"/api/v1/namespaces/{self.namespace}/pods{query}")
         alive = (p for p in pods if "deletionTimestamp" not in p["metadata"])
-        return sorted(p["spec"]["nodeName"] for p in alive if p["spec"].get("nodeName"))
+        return [(p, p["spec"]["nodeName"]) for p in alive if p["spec"].get("nodeName")]
 
     def cordon(self, name: str, *, cordoned: bool = True) -> None:
         self.client.merge(f"/api/v1/nodes/{name}", {"spec": {"unschedulable": cordoned or None}})
@@ -77,6 +86,10 @@ class Fleet:
 
     def moves(self) -> list[Object]:
         return self.client.items(f"{CONCH}/namespaces/{self.namespace}/modelmigrations")
+
+    def phases(self) -> list[str | None]:
+        """How far each migration has come."""
+        return [m.get("status", {}).get("phase") for m in self.moves()]
 
     def plan(self) -> Any:
         """What kubectl conch plan says."""
@@ -235,3 +248,53 @@ def test_in_an_elastic_pool_the_scheduler_keeps_off_such_nodes(fleet: Fleet) -> 
         wait_for(lambda: fleet.nodes("s") == [other], "that it leaves", timeout=PATIENCE_S)
         (move,) = fleet.moves()
         assert (move["spec"]["reason"], move["spec"].get("to", {})) == ("NodeFailing", {})
+
+
+class Noise:
+    """Three replicas of a service on nodes of their own in a pool; a busy one is beside one of them."""
+
+    def __init__(self, fleet: Fleet, prometheus: FakePrometheus, pool: str) -> None:
+        self.fleet, self.prometheus = fleet, prometheus
+        self.name, self.neighbour = f"late-{pool}", f"noisy-{pool}"
+        fleet.serve(self.name, gpus=1, replicas=3, pool=pool, objective={"p99": "100ms"})
+        wait_for(lambda: len(set(fleet.nodes(self.name))) == 3, f"three nodes of {pool}")
+        fleet.serve(self.neighbour, gpus=1, pool=pool)
+        wait_for(lambda: len(fleet.nodes(self.neighbour)) == 1, "the neighbour")
+        (self.beside,) = fleet.nodes(self.neighbour)
+        self.before = fleet.nodes(self.name)
+        assert self.beside in self.before, "the tightest fit"
+        prometheus.busy |= {self.name: 0.2, self.neighbour: 0.8}
+        self.shows(0.05)
+
+    def shows(self, seconds: float) -> None:
+        """Let the one beside the neighbour be so slow, and the others meet their objective."""
+        for pod, where in self.fleet.placed(self.name):
+            slow = where == self.beside
+            self.prometheus.p99[pod["metadata"]["name"]] = seconds if slow else 0.05
+
+
+def test_who_is_late_beside_a_busy_one_goes_to_a_node_without_others(fleet: Fleet) -> None:
+    """Who was late in one sample stays, though it has such a neighbour and there is such a node."""
+    for pool, n in itertools.product(POOLS, range(3)):
+        fleet.client.create("/api/v1/nodes", node(f"node-{pool}-{n}", POOLS[pool], gpus=3))
+    with (
+        FakePrometheus(fleet.client, fleet.namespace) as prometheus,
+        fleet.operator("on", "--prometheus-url", prometheus.url),
+    ):
+        late, odd = Noise(fleet, prometheus, "a100"), Noise(fleet, prometheus, "t4")
+        late.shows(0.18)
+        odd.shows(9.0)
+        wait_for(lambda: prometheus.replica_looks, "a look at single replicas", timeout=60)
+        odd.shows(0.05)
+        wait_for(fleet.moves, "a migration", timeout=180)
+        wait_for(lambda: late.beside not in fleet.nodes(late.name), "its end", timeout=60)
+        wait_for(lambda: fleet.phases() == ["Done"], "that it is done")
+        (move,) = fleet.moves()
+        assert move["spec"]["reason"] == "Interference"
+        because = move["spec"]["because"]
+        assert "it is at 1.80 of its objective beside noisy-a100-" in because
+        assert "(80% busy); others of it meet theirs" in because
+        (new,) = set(fleet.nodes(late.name)) - set(late.before)
+        (moved,) = (pod for pod, where in fleet.placed(late.name) if where == new)
+        assert moved["metadata"]["annotations"][ANNOTATION_DISTURBED] == "true"
+        assert fleet.nodes(odd.name) == odd.before

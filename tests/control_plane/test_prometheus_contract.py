@@ -34,6 +34,7 @@ from conch.metrics import tenants
 from conch.metrics.arrivals import arrival_queries, arrivals
 from conch.metrics.learned import LEARNED, LOAD, learned, learned_queries, peak_queries, peaks
 from conch.metrics.queries import queries
+from conch.metrics.replicas import replica_queries, replicas
 from conch.metrics.rules import recorded, rule_file
 from conch.metrics.series import Series
 from conch.metrics.signals import parse
@@ -367,6 +368,24 @@ async def test_the_queries_of_a_tick_become_signals(real: Prometheus) -> None:
     assert (two.pending, one.pending) == (14, 7)
     assert two.requests == pytest.approx(40, rel=0.5)
     assert one.requests == pytest.approx(20, rel=0.5)
+
+
+async def test_what_single_pods_show_is_told_of_those_that_answer(
+    real: Prometheus, exporter: Exporter
+) -> None:
+    found = replicas(await eventually(real, replica_queries(), 3), {})
+    assert set(found) == {("vision", pod) for pod in PODS}
+    for one in found.values():
+        assert one.p99 == pytest.approx(0.064)
+        assert one.busy == pytest.approx(0.1, rel=0.5)
+        assert -1 <= SystemClock().wall() - one.scraped < PATIENCE
+    exporter.alive.discard("digits-b")
+    try:
+        await eventually(real, {"down": "up == 0"}, 1)
+        left = replicas(await real.query(replica_queries(), SystemClock().wall()), {})
+    finally:
+        exporter.alive.add("digits-b")
+    assert set(left) == set(found) - {("vision", "digits-b")}
 
 
 def the_same(one: Sequence[Series], other: Sequence[Series]) -> bool:

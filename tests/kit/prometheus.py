@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
@@ -21,10 +21,13 @@ from conch.api.names import LABEL_POOL, LABEL_REVISION, LABEL_SERVICE
 from conch.decisions.scaling.season import BUCKET
 from conch.metrics.learned import learned_queries, peak_queries
 from conch.metrics.queries import queries
+from conch.metrics.replicas import replica_queries
 from conch.reconcile.recall import LEARNED_STEP_S
 from tests.kit.client import Client, Object
 
 _HOUR = 3600.0
+Group = tuple[str, str, str]
+"""Service, revision and pool."""
 _COUNTED = frozenset({"inferences", "requests", "executions"})
 """Rates of counters that grow with what is served."""
 
@@ -49,15 +52,20 @@ class Lie(enum.StrEnum):
 class FakePrometheus:
     """Serves metrics of one namespace's pods: ``load`` items a second, shared by all of them.
 
-    Each replica serves an item in ``seconds_per_item``, one at a time.
+    Each replica serves an item in ``seconds_per_item``, one at a time. Its model has its service's name.
     """
 
     client: Client
     namespace: str = ""
-    model: str = "digits"
     load: float = 0.0
     seconds_per_item: float = 0.01
     lie: Lie | None = None
+    p99: dict[str, float] = field(default_factory=dict)
+    """Slowest percentile (s) by pod."""
+    busy: dict[str, float] = field(default_factory=dict)
+    """Share of the time in which each pod of a service computes, by service, as single pods show it."""
+    replica_looks: int = 0
+    """How often it was asked about the latency of single pods."""
     past: float | None = None
     """``load`` at each moment of the past, where it remembers any."""
     learned: Mapping[str, float] = field(default_factory=dict)
@@ -69,14 +77,15 @@ class FakePrometheus:
     _told: tuple[str, Lie | None] = ("", None)
     """The moment that was asked about last, and the odd sample that all queries about it hear."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
-    _counted: dict[tuple[str, str], int] = field(default_factory=dict)
+    _known: dict[Group, list[str]] = field(default_factory=dict)
     _counted_at: float = 0.0
     _server: "_Server" = field(init=False)
     _names: Mapping[str, str] = field(init=False)
     _figures: Mapping[str, str] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._names = {text: name for name, text in queries().items()}
+        asked = {**queries(), **replica_queries()}
+        self._names = {text: name for name, text in asked.items()}
         learned = learned_queries(LEARNED_STEP_S)
         self._figures = {text: name for name, text in learned.items()}
         self._server = _Server(("127.0.0.1", 0), _handler_of(self))
@@ -113,7 +122,9 @@ class FakePrometheus:
             if self._told[0] != at:
                 tell = self.lie in _FACTORS and not self.told_once >= _COUNTED
                 self._told = at, self.lie if tell else None
-        found = [] if self.lie is Lie.EMPTY else list(self._series(name, now))
+        self.replica_looks += name == "replica_p99_us"
+        series = self._replicas if name.startswith("replica_") else self._series
+        found = [] if self.lie is Lie.EMPTY else list(series(name, now))
         if self._told[1] and found and name in _COUNTED:
             self.told_once.add(name)
         return found
@@ -146,42 +157,63 @@ class FakePrometheus:
             yield {"metric": labels, "values": [[at, value] for at in times]}
 
     def _series(self, name: str, now: float, *, load: float | None = None) -> Iterator[Object]:
-        groups = self._ready_pods() if self.namespace else {}
-        total = sum(groups.values())
+        groups = self._running_pods() if self.namespace else {}
+        total = sum(map(len, groups.values()))
         load = self.load if load is None else load
-        for (revision, pool), pods in groups.items():
-            value = self._value(name, load * pods / total, pods, now)
+        for (service, revision, pool), pods in groups.items():
+            value = self._value(name, load * len(pods) / total, pods, now)
             labels = {
                 "namespace": self.namespace,
-                "conch_dev_service": "digits",
+                "conch_dev_service": service,
                 "conch_dev_revision": revision,
                 "conch_dev_pool": pool,
-                "model": self.model,
+                "model": service,
             }
             if value is not None:
                 yield {"metric": labels, "value": [now, str(value)]}
 
-    def _ready_pods(self) -> dict[tuple[str, str], int]:
-        """Count the running pods by revision and pool; the queries of one tick see one count."""
+    def _replicas(self, name: str, now: float) -> Iterator[Object]:
+        """Yield what single pods show, each asked once a second."""
+        for (service, _, _), pods in self._running_pods().items():
+            for pod in pods:
+                values = {
+                    "replica_p99_us": self.p99[pod] * 1e6 if pod in self.p99 else None,
+                    "replica_runs": 1.0,
+                    "replica_requests": 1.0,
+                    "replica_compute_us": self.busy.get(service, 0.0) * 1e6,
+                    "replica_scraped": now,
+                }
+                labels = {
+                    "namespace": self.namespace,
+                    "pod": pod,
+                    "conch_dev_service": service,
+                    "model": service,
+                }
+                if values[name] is not None:
+                    yield {"metric": labels, "value": [now, str(values[name])]}
+
+    def _running_pods(self) -> dict[Group, list[str]]:
+        """Return the running pods by service, revision and pool, as the queries of one tick see them."""
         with self._lock:
             if time.monotonic() - self._counted_at > 0.2:
-                self._counted, self._counted_at = self._count_pods(), time.monotonic()
-            return self._counted
+                self._known, self._counted_at = self._look_at_pods(), time.monotonic()
+            return self._known
 
-    def _count_pods(self) -> dict[tuple[str, str], int]:
-        found: dict[tuple[str, str], int] = {}
+    def _look_at_pods(self) -> dict[Group, list[str]]:
+        found: dict[Group, list[str]] = {}
         for pod in self.client.items(f"/api/v1/namespaces/{self.namespace}/pods"):
             labels = pod["metadata"].get("labels", {})
             if labels.get(LABEL_SERVICE) and pod["status"].get("phase") == "Running":
-                key = labels[LABEL_REVISION], labels[LABEL_POOL]
-                found[key] = found.get(key, 0) + 1
+                key = labels[LABEL_SERVICE], labels[LABEL_REVISION], labels[LABEL_POOL]
+                found.setdefault(key, []).append(pod["metadata"]["name"])
         return found
 
-    def _value(self, name: str, rate: float, pods: int, now: float) -> float | None:
+    def _value(self, name: str, rate: float, pods: Sequence[str], now: float) -> float | None:
         """Return the value of a group's series, None where Prometheus has none."""
-        served = min(rate, pods / self.seconds_per_item)
+        served = min(rate, len(pods) / self.seconds_per_item)
         busy = served * self.seconds_per_item
         queue = 0.5 * (rate - served + busy * self.seconds_per_item)
+        slowest = max((self.p99[p] for p in pods if p in self.p99), default=None)
         values: dict[str, float | None] = {
             "inferences": served,
             "requests": served,
@@ -192,8 +224,8 @@ class FakePrometheus:
             "compute_output_us": 0.0,
             "queue_us": queue * 1e6,
             "pending": 0.0 if rate <= served else rate - served,
-            "pods": float(pods),
-            "p99_us": None,
+            "pods": float(len(pods)),
+            "p99_us": None if slowest is None else slowest * 1e6,
             "scraped": now,
             "scraped_first": now,
         }

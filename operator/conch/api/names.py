@@ -34,6 +34,9 @@ ANNOTATION_PAUSED = f"{GROUP}/paused"
 
 ANNOTATION_MIGRATION = f"{GROUP}/migration"
 """On a pod: the ModelMigration by which it takes another's place. It gets no traffic before it is warm."""
+ANNOTATION_DISTURBED = f"{GROUP}/disturbed"
+"""On a pod: "true" says that it, or one whose place it took by a migration, was moved away from busy
+neighbours. The planner moves it beside no others again, nor others beside it."""
 
 LABEL_FRONT_DOOR = f"{GROUP}/front-door"
 FRONT_DOOR = "on"

@@ -14,7 +14,14 @@ known. Up to Shift all can be taken back, and is as soon as a phase lasts too lo
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from conch.api.migration import ModelMigrationSpec, ModelMigrationStatus, Phase, Seat
+from conch.api.migration import (
+    ModelMigrationSpec,
+    ModelMigrationStatus,
+    MoveReason,
+    Phase,
+    Seat,
+)
+from conch.api.names import ANNOTATION_DISTURBED
 from conch.decisions import placement
 from conch.decisions.fleet import Node, Pod, Pool, Service, Shape
 from conch.decisions.placement import Ledger
@@ -66,6 +73,8 @@ class Order:
     """None is any but the one that is left."""
     left: str | None
     """The node that is left."""
+    disturbed: bool = False
+    """Who leaves is disturbed by neighbours, or was before: so counts who comes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +110,11 @@ def source_of(service: Service, migration: Migration) -> Pod | None:
     seat = migration.status.source
     uid = None if seat is None else seat.uid
     return next((p for p in service.pods if p.uid == uid and not (p.deleting or p.lost)), None)
+
+
+def disturbed(pod: Pod) -> bool:
+    """Tell whether a replica, or one whose place it took by a migration, left busy neighbours."""
+    return ANNOTATION_DISTURBED in ((pod.body.get("metadata") or {}).get("annotations") or {})
 
 
 def marked(service: Service, migrations: Sequence[Migration], ground: Ground) -> Service:
@@ -152,7 +166,8 @@ def orders(service: Service, migrations: Sequence[Migration], ground: Ground) ->
         if _no_room(one, ground) is None:
             pool = _pool_of(one, ground)
             name = pool.name if pool is not None else None
-            found.append(Order(one.name, name, one.spec.to.node, source.node))
+            apart = one.spec.reason is MoveReason.INTERFERENCE or disturbed(source)
+            found.append(Order(one.name, name, one.spec.to.node, source.node, apart))
     return tuple(found)
 
 

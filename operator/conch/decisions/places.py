@@ -136,7 +136,9 @@ def _find_node(run: Pass, pod: Pod, pool: Pool) -> bool:
     if pod.gated and (taken := run.take_order(pool)):
         order, place = taken
         avoid = avoided(pool, order) if place is None else ()
-        run.admissions.append(Admission(pod, place, order.migration, avoid))
+        run.admissions.append(
+            Admission(pod, place, order.migration, avoid=avoid, disturbed=order.disturbed)
+        )
         return True
     if pool.spec.elastic:
         if pod.gated:

@@ -27,6 +27,8 @@ class Admission:
     """By which it takes another's place: it gets no traffic before it is warm."""
     avoid: tuple[str, ...] = ()
     """Nodes that it is kept off where the scheduler chooses."""
+    disturbed: bool = False
+    """That other one was disturbed by neighbours."""
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,13 @@ from conch.clients.resources import CHILDREN, CLAIM_TEMPLATE, NETWORK_POLICY
 from conch.handlers.serving import serve
 from conch.handlers.watches import registry_of, watched
 from conch.handlers.watching import keep_watching
-from conch.reconcile.feed import keep_listing, keep_measuring, recall, relist
+from conch.reconcile.feed import (
+    keep_listing,
+    keep_measuring,
+    keep_measuring_replicas,
+    recall,
+    relist,
+)
 from conch.reconcile.listening import Listener
 from conch.reconcile.loop import Reconciler
 from conch.reconcile.settings import Settings
@@ -180,6 +186,7 @@ async def _lead(
             door = settings.front_door is not None
             group.create_task(keep_measuring(source, reconciler, clock, every=tick, door=door))
             group.create_task(recall(source, reconciler))
+            group.create_task(keep_measuring_replicas(source, reconciler, clock))
         else:
             reconciler.measured({}, fault="no Prometheus is set: give the operator its URL")
         if reconciler.reports is not None:

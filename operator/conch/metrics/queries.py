@@ -19,10 +19,13 @@ GROUP = ("namespace", "conch_dev_service", "conch_dev_revision", "conch_dev_pool
 """Labels that tell the series of a key, and of its models, apart."""
 
 _BY = ", ".join(GROUP)
-_ALL = '{conch_dev_service!=""}'
+SELECTOR = '{conch_dev_service!=""}'
+"""Of all pods of services."""
 _POD = "namespace, pod, instance, conch_dev_serving"
-_LIVE = f"and on ({_POD}) (up{_ALL} == 1)"
+LIVE = f"and on ({_POD}) (up{SELECTOR} == 1)"
 """Only pods that answer: what a pod left behind when it went is still within the lookback."""
+P99 = 'nv_inference_request_summary_us{conch_dev_service!="",quantile="0.99"}'
+"""The slowest percentile of each pod and model (us)."""
 
 
 def queries(lookback: float = LOOKBACK) -> Mapping[str, str]:
@@ -30,7 +33,7 @@ def queries(lookback: float = LOOKBACK) -> Mapping[str, str]:
     within = f"[{round(lookback * 1000)}ms]"
 
     def rate(metric: str) -> str:
-        return f"sum by ({_BY}) (irate({metric}{_ALL}{within}) {_LIVE})"
+        return f"sum by ({_BY}) (irate({metric}{SELECTOR}{within}) {LIVE})"
 
     return {
         "inferences": rate("nv_inference_count"),
@@ -43,18 +46,17 @@ def queries(lookback: float = LOOKBACK) -> Mapping[str, str]:
         "compute_us": rate("nv_inference_compute_infer_duration_us"),
         "compute_output_us": rate("nv_inference_compute_output_duration_us"),
         "queue_us": rate("nv_inference_queue_duration_us"),
-        "pending": f"sum by ({_BY}) (nv_inference_pending_request_count{_ALL} {_LIVE})",
+        "pending": f"sum by ({_BY}) (nv_inference_pending_request_count{SELECTOR} {LIVE})",
         "pods": _pods(within),
         # Quantiles of pods can't be averaged: the worst one counts. NaN, of a pod that nobody
         # asked lately, fails the comparison.
-        "p99_us": f"max by ({_BY}) (nv_inference_request_summary_us"
-        f'{{conch_dev_service!="",quantile="0.99"}} >= 0)',
-        "scraped": f"max by ({_BY}) (timestamp(nv_inference_count{_ALL}) {_LIVE})",
-        "scraped_first": f"min by ({_BY}) (timestamp(nv_inference_count{_ALL}) {_LIVE})",
+        "p99_us": f"max by ({_BY}) ({P99} >= 0)",
+        "scraped": f"max by ({_BY}) (timestamp(nv_inference_count{SELECTOR}) {LIVE})",
+        "scraped_first": f"min by ({_BY}) (timestamp(nv_inference_count{SELECTOR}) {LIVE})",
     }
 
 
 def _pods(within: str) -> str:
     """Count the pods that gave a rate: one that was scraped once is not covered yet."""
-    twice = f"count_over_time(nv_inference_count{_ALL}{within}) >= 2"
-    return f"count by ({_BY}) (count by ({_BY}, pod) (({twice}) {_LIVE}))"
+    twice = f"count_over_time(nv_inference_count{SELECTOR}{within}) >= 2"
+    return f"count by ({_BY}) (count by ({_BY}, pod) (({twice}) {LIVE}))"

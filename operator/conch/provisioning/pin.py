@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from conch.api.names import ANNOTATION_MIGRATION, GATE, LABEL_SERVING
+from conch.api.names import ANNOTATION_DISTURBED, ANNOTATION_MIGRATION, GATE, LABEL_SERVING
 
 _REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 
@@ -14,13 +14,14 @@ def admission_patch(
     *,
     migration: str | None = None,
     avoid: Sequence[str] = (),
+    disturbed: bool = False,
 ) -> dict[str, Any]:
     """Return the strategic merge patch that lifts Conch's gate from ``pod``, and only that one.
 
     With a node, the pod may run nowhere else; without one, on any but those to ``avoid``. With a
-    migration, by which it is to take another's place, it gets no traffic yet. The patch names the pod's
-    UID and resourceVersion, so that it is refused when the pod has changed since it was read (409) or is
-    another (422).
+    migration, by which it is to take another's place, it gets no traffic yet; ``disturbed``: it takes
+    that of one that neighbours disturb. The patch names the pod's UID and resourceVersion, so that it
+    is refused when the pod has changed since it was read (409) or is another (422).
     """
     meta = pod["metadata"]
     spec: dict[str, Any] = {"schedulingGates": [{"name": GATE, "$patch": "delete"}]}
@@ -31,6 +32,8 @@ def admission_patch(
     metadata = {"uid": meta["uid"], "resourceVersion": meta["resourceVersion"]}
     if migration is not None:
         metadata["annotations"] = {ANNOTATION_MIGRATION: migration}
+        if disturbed:
+            metadata["annotations"][ANNOTATION_DISTURBED] = "true"
         metadata["labels"] = {LABEL_SERVING: None}
     return {"metadata": metadata, "spec": spec}
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from conch.api.migration import MoveReason
 from conch.api.names import ANNOTATION_PAUSED
 from conch.clients.clock import Clock
 from conch.decisions import placement, replicas, rolling
@@ -30,6 +31,7 @@ from conch.reconcile.carrier import Carrier
 from conch.reconcile.fair import Sharing
 from conch.reconcile.front_door import Heard, Reports
 from conch.reconcile.gather import FleetFacts, ServiceFacts, unknown_pools
+from conch.reconcile.kept_room import Keeping, KeptRoom
 from conch.reconcile.localities import Localities, workload
 from conch.reconcile.migrations import Wanted
 from conch.reconcile.moves import Moves, off_nodes
@@ -81,6 +83,8 @@ class _Tick:
     """The same in monotonic seconds."""
     heard: Heard | None
     """What the front door tells, None where there is none."""
+    keeping: Keeping
+    """Room that is kept for some."""
 
 
 class Decider:
@@ -96,9 +100,13 @@ class Decider:
         resting: Resting,
         sharing: Sharing,
         moves: Moves,
+        kept: KeptRoom,
         reports: Reports | None = None,
     ) -> None:
-        """``reports``: what the front door tells, None where there is none."""
+        """``kept``: room that moves make for those that wait.
+
+        ``reports``: what the front door tells, None where there is none.
+        """
         self._clock = clock
         self._carrier = carrier
         self._profiles = profiles
@@ -106,7 +114,7 @@ class Decider:
         self._resting = resting
         self._sharing = sharing
         self._reports = reports
-        self._moves = moves
+        self._moves, self._kept = moves, kept
         self._rollouts = Rollouts()
         self._measurement = Measurement({})
         self._localities = Localities()
@@ -143,13 +151,17 @@ class Decider:
         for facts in services:
             replicas.book_admitted(facts.service, facts.pools, facts.shapes, ledger)
         services = [self._moved(facts, ledger, now) for facts in services]
+        first = (f.key for f in services if _moved_by_people(f))
+        keeping = self._kept.begin(ledger, fleet.pools, now, first)
         seen = replace(self._measurement, age=moment - self.measured_at)
-        tick = _Tick(fleet, ledger, seen, now, moment, heard)
+        tick = _Tick(fleet, ledger, seen, now, moment, heard, keeping)
         proposals = [self._proposal(facts, tick) for facts in services]
-        wishes = [self._wish(p, ledger) for p in proposals if p.facts.shapes]
+        wishes = [self._wish(p, tick) for p in proposals if p.facts.shapes]
         shares = self._shared(wishes, fleet, now)
         grants = self._spared(proposals, shares, tick)
-        return [self._planned(p, tick, grants.get(p.facts.key)) for p in proposals]
+        outcomes = [self._planned(p, tick, grants.get(p.facts.key)) for p in proposals]
+        keeping.end()
+        return outcomes
 
     def _spared(
         self,
@@ -247,7 +259,8 @@ class Decider:
                 return _Proposal(facts, known=known)
             if _paused(facts.body) or not facts.shapes:
                 return _Proposal(facts, final=self._still(facts, tick.fleet))
-            return self._scaled(facts, tick)
+            with tick.keeping.open_to(facts.key):
+                return self._scaled(facts, tick)
         except Exception as error:
             logger.exception("%s: not decided on", facts.key)
             return _Proposal(facts, final=_defect(facts, error))
@@ -275,7 +288,11 @@ class Decider:
         self.decided[facts.key] = Decided(load, decision, tick.moment)
         return _Proposal(facts, load, decision)
 
-    def _wish(self, proposal: _Proposal, ledger: Ledger) -> Wished:
+    def _wish(self, proposal: _Proposal, tick: _Tick) -> Wished:
+        with tick.keeping.open_to(proposal.facts.key):
+            return self._wished(proposal, tick.ledger)
+
+    def _wished(self, proposal: _Proposal, ledger: Ledger) -> Wished:
         facts, key = proposal.facts, proposal.facts.key
         decided = self.decided.get(key)
         load = decided.load if decided is not None else None
@@ -304,10 +321,11 @@ class Decider:
         if known is not None and same_grant(known.grant, grant):
             return known
         try:
-            if known is not None:
-                # Only what it may have changed: scaling has its say again.
-                proposal = self._scaled(facts, tick)
-            return self._plan(proposal, tick, grant)
+            with tick.keeping.open_to(facts.key):
+                if known is not None:
+                    # Only what it may have changed: scaling has its say again.
+                    proposal = self._scaled(facts, tick)
+                return self._plan(proposal, tick, grant)
         except Exception as error:
             logger.exception("%s: not decided on", facts.key)
             return _defect(facts, error)
@@ -383,6 +401,12 @@ class Decider:
         if old is None or old in (*plan.deletions, *plan.drains):
             return plan
         return replace(plan, deletions=(*plan.deletions, old))
+
+
+def _moved_by_people(facts: ServiceFacts) -> bool:
+    """Tell whether replicas of a service are to go elsewhere by a person's wish."""
+    reasons = (f.migration.spec.reason for f in facts.migrations)
+    return MoveReason.REQUESTED in reasons or any(p.leaves for p in facts.service.pods)
 
 
 def _free(facts: ServiceFacts, ledger: Ledger) -> bool:

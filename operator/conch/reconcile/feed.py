@@ -14,10 +14,12 @@ from conch.clients.prometheus import MetricsSource, MetricsUnavailable
 from conch.clients.resources import CLAIM_TEMPLATE, NETWORK_POLICY, OF_DRA
 from conch.metrics.arrivals import arrival_queries, arrivals
 from conch.metrics.queries import queries
+from conch.metrics.replicas import replica_queries, replicas
 from conch.metrics.series import Series
 from conch.metrics.signals import parse
 from conch.reconcile.gather import child_key
 from conch.reconcile.loop import Reconciler
+from conch.reconcile.replica_figures import PACE_S
 from conch.reconcile.store import Store
 
 logger = logging.getLogger(__name__)
@@ -119,6 +121,23 @@ async def keep_measuring(
             reconciler.measured({}, fault=f"what Prometheus answers can't be read: {error!r}")
         pause = max(LOOK_S, REST_PER_ROUND * (clock.monotonic() - began))
         await _until_scraped(source, clock, newest, pause=pause, most=every)
+
+
+async def keep_measuring_replicas(
+    source: MetricsSource, reconciler: Reconciler, clock: Clock, *, every: float = PACE_S
+) -> None:
+    """Ask Prometheus every so many seconds what single replicas do, while somebody is late, for ever."""
+    while True:
+        await asyncio.sleep(every)
+        if not reconciler.somebody_late:
+            continue
+        try:
+            answers = await source.query(replica_queries(), clock.wall())
+            reconciler.replicas_measured(replicas(answers, _entries(reconciler.store)))
+        except MetricsUnavailable as error:
+            logger.warning("nothing is known of single replicas: %s", error)
+        except Exception:
+            logger.exception("metrics of single replicas can't be read")
 
 
 async def _until_scraped(

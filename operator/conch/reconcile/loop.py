@@ -15,6 +15,7 @@ from conch.clients.fence import NotLeaderError
 from conch.clients.triton import TritonReplicas
 from conch.decisions.fleet import ServiceKey
 from conch.decisions.scaling.account import account
+from conch.metrics.replicas import PodName, ReplicaSignals
 from conch.provisioning.metadata import LABEL_NAMESPACE
 from conch.reconcile import garbage
 from conch.reconcile import status as statuses
@@ -29,15 +30,17 @@ from conch.reconcile.gather import (
     Gatherer,
     child_key,
 )
+from conch.reconcile.kept_room import KeptRoom
 from conch.reconcile.moves import Moves, homeless
 from conch.reconcile.node_cache import NodeCaches, is_cache_volume
-from conch.reconcile.planner import Planner
+from conch.reconcile.planner import Planner, misses
 from conch.reconcile.profiles import Profiles
 from conch.reconcile.recall import Recall
+from conch.reconcile.replica_figures import ReplicaFigures
 from conch.reconcile.resolve import Fault
 from conch.reconcile.resting import Resting
 from conch.reconcile.scaling import Measurement
-from conch.reconcile.settings import Settings
+from conch.reconcile.settings import Planning, Settings
 from conch.reconcile.status import Outcome
 from conch.reconcile.store import Store, leaving
 from conch.reconcile.telling import Teller
@@ -94,6 +97,7 @@ class Reconciler:
         self._sharing = Sharing(
             self.store, self.settings.lease_namespace, self.settings.usage_half_life
         )
+        kept = KeptRoom()
         self._decider = Decider(
             clock=self.clock,
             carrier=self._carrier,
@@ -102,9 +106,13 @@ class Reconciler:
             resting=self._resting,
             sharing=self._sharing,
             moves=Moves(self._warmer),
+            kept=kept,
             reports=self.reports,
         )
-        self._planner = Planner(self.settings.planning, self._writer, self._profiles)
+        self._single = ReplicaFigures()
+        self._planner = Planner(
+            self.settings.planning, self._writer, self._profiles, self._single, kept
+        )
         self._wake = asyncio.Event()
         self._others: asyncio.Task[None] | None = None
         self._others_again = False
@@ -131,6 +139,16 @@ class Reconciler:
         found = Measurement(signals, fault=fault, arrivals=arrivals or {})
         self._decider.measured(found, self.clock.monotonic())
         self.wake()
+
+    @property
+    def somebody_late(self) -> bool:
+        """Whether figures of single replicas are of use: a planner looks, and an objective is missed."""
+        plans = self.settings.planning is not Planning.OFF
+        return plans and any(misses(d.load) for d in self._decider.decided.values())
+
+    def replicas_measured(self, found: Mapping[PodName, ReplicaSignals]) -> None:
+        """Take over what single replicas show now."""
+        self._single.take(found, self.clock.wall())
 
     def account(self, namespace: str, name: str) -> dict[str, Any] | None:
         """Return what a service's number of replicas comes from; any thread may ask."""

@@ -4,14 +4,17 @@ It only ever makes ModelMigrations, or deletes those of its own that make no sen
 """
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from conch.api.base import parse_duration
 from conch.api.conditions import Reason
 from conch.api.migration import MoveReason, Phase
+from conch.api.signals import Signals
 from conch.clients.clock import iso
 from conch.decisions.fleet import Pod, Pool, ServiceKey
+from conch.decisions.migrating import disturbed
 from conch.decisions.migration import (
     MovableFleet,
     MovableService,
@@ -20,15 +23,19 @@ from conch.decisions.migration import (
     Option,
     Plan,
     Replica,
+    Reserved,
     Waiting,
     propose,
     revalidate,
 )
 from conch.decisions.placement import Ledger
+from conch.decisions.scaling import PoolLoad, ServiceLoad
 from conch.decisions.scaling.account import Decided
 from conch.reconcile.gather import FleetFacts, ServiceFacts
+from conch.reconcile.kept_room import KeptRoom
 from conch.reconcile.migrations import KIND, Filed, Wanted
 from conch.reconcile.profiles import Profiles
+from conch.reconcile.replica_figures import ReplicaFigures
 from conch.reconcile.settings import Planning
 from conch.reconcile.status import Outcome
 from conch.reconcile.writer import Writer
@@ -57,8 +64,17 @@ class _Known:
 class Planner:
     """Looks at the fleet now and then, and moves what is worth it."""
 
-    def __init__(self, planning: Planning, writer: Writer, profiles: Profiles) -> None:
+    def __init__(
+        self,
+        planning: Planning,
+        writer: Writer,
+        profiles: Profiles,
+        figures: ReplicaFigures,
+        kept: KeptRoom,
+    ) -> None:
+        """``figures``: what is known of single replicas; ``kept``: told what room moves make."""
         self._planning, self._writer, self._profiles = planning, writer, profiles
+        self._single, self._kept = figures, kept
         self._known: dict[ServiceKey, _Known] = {}
         self._moves: dict[tuple[str, str], Move] = {}
         """Why each migration was made, by namespace and name; not known of an earlier operator's."""
@@ -87,22 +103,28 @@ class Planner:
         self.account = _account(plan, now)
         if self._planning is Planning.ON:
             await self._take_back(fleet, seen, now)
+            left = set(_left(fleet, self._moves))
             for move in plan.moves:
-                await self._ask(fleet, move)
+                if await self._ask(fleet, move) and move.waiting is not None:
+                    left.add(move.source_node)
+            rooms = [r for r in plan.reserved if r.node in left and not _free_now(r, seen)]
+            self._kept.keep(rooms, (w.service for w in seen.waiting), now)
 
     def forget(self, kept: set[ServiceKey]) -> None:
         """Drop what is remembered of all services but these."""
         for key in self._known.keys() - kept:
             del self._known[key]
 
-    async def _ask(self, fleet: FleetFacts, move: Move) -> None:
+    async def _ask(self, fleet: FleetFacts, move: Move) -> bool:
+        """Ask for a move; tell whether that is new."""
         facts = next(f for f in fleet.services if f.key == move.service)
         body = wanted(facts, move).to_object()
         if not await self._writer.make_once(body):
             # It was tried already; another try waits until that one is deleted.
-            return
+            return False
         logger.info("%s: %s", body["metadata"]["name"], move.text)
         self._moves[move.service.namespace, body["metadata"]["name"]] = move
+        return True
 
     async def _take_back(self, fleet: FleetFacts, seen: MovableFleet, now: float) -> None:
         """Delete migrations of the planner's own that make no sense any more."""
@@ -136,16 +158,15 @@ class Planner:
             services[facts.key] = MovableService(
                 key=facts.key,
                 options=options(facts),
-                held=_held(outcome, by_person=facts.key in by_person),
+                held=_held(outcome, self._moves.keys(), by_person=facts.key in by_person),
                 late=figures.late,
                 busy=figures.busy,
                 steady_since=figures.since,
                 standby=facts.spec.scaling.standby,
                 too_slow=dict(figures.too_slow),
             )
-            loads = self._profiles.load_seconds(facts)
-            replicas += _replicas(facts, loads)
-            opened += _open(facts)
+            replicas += self._replicas(facts, decided.get(facts.key), now)
+            opened += _open(facts, self._moves)
         return MovableFleet(
             pools=fleet.pools,
             ledger=ledger,
@@ -161,21 +182,62 @@ class Planner:
         late = busy = None
         slow: list[str] = []
         if decided is not None and facts.spec.objective.p99 is not None:
-            objective = decided.load.objective or 0.0
-            for pool in decided.load.pools:
-                signals = pool.signals
-                if signals is None or signals.absurd or signals.p99 is None or objective <= 0:
-                    continue
-                late = max(late or 0.0, signals.p99 / objective)
+            for pool, signals, ratio in _lateness(decided.load):
+                late = max(late or 0.0, ratio)
                 capacity = max(1, pool.ready * decided.load.instances)
                 busy = max(busy or 0.0, min(1.0, signals.busy / capacity))
-                slow += [pool.pool] if signals.p99 > objective else []
+                slow += [pool.pool] if ratio > 1 else []
         known = self._known.setdefault(facts.key, _Known(since=now))
         if not (_alike(known.late, late) and _alike(known.busy, busy)):
             known.late, known.busy, known.since = late, busy, now
         known.too_slow |= dict.fromkeys(slow, now)
         known.too_slow = {p: at for p, at in known.too_slow.items() if now - at < _DAY_S}
         return known
+
+    def _replicas(
+        self, facts: ServiceFacts, decided: Decided | None, now: float
+    ) -> Iterable[Replica]:
+        accelerators = {p.name: p.spec.accelerator for p in facts.pools}
+        loads = self._profiles.load_seconds(facts)
+        text = facts.spec.objective.p99
+        objective = None if text is None else parse_duration(text)
+        instances = 1 if decided is None else decided.load.instances
+        leaves = {m.uid for m in self._moves.values() if m.reason is MoveReason.INTERFERENCE}
+        for pod in facts.service.pods:
+            node, name = pod.node or pod.pinned, (facts.key.namespace, pod.name)
+            if node is None or not pod.takes_place or pod.deleting or pod.pool not in facts.shapes:
+                continue
+            yield Replica(
+                service=facts.key,
+                pod=pod.name,
+                uid=pod.uid,
+                pool=pod.pool,
+                node=node,
+                shape=facts.shapes[pod.pool],
+                load_seconds=loads.get(
+                    accelerators.get(pod.pool, ""), max(loads.values(), default=42.0)
+                ),
+                since=pod.created,
+                ready=pod.ready,
+                late=self._single.late(name, objective, now, moves=pod.uid in leaves)
+                if objective
+                else None,
+                busy=self._single.busy(name, instances, now),
+                disturbed=disturbed(pod),
+            )
+
+
+def misses(load: ServiceLoad) -> bool:
+    """Tell whether a service misses its objective in one of its pools, by what metrics say now."""
+    return any(ratio > 1 for _, _, ratio in _lateness(load))
+
+
+def _lateness(load: ServiceLoad) -> Iterable[tuple[PoolLoad, Signals, float]]:
+    """Yield the pools where the slowest percentile is known, with it over the objective."""
+    for pool in load.pools:
+        signals = pool.signals
+        if load.objective and signals and not signals.absurd and signals.p99 is not None:
+            yield pool, signals, signals.p99 / load.objective
 
 
 def _alike(one: float | None, other: float | None) -> bool:
@@ -214,8 +276,12 @@ def options(facts: ServiceFacts) -> tuple[Option, ...]:
     return tuple(found)
 
 
-def _held(outcome: Outcome, *, by_person: bool) -> str | None:
-    """Return why no replica of a service moves now, in words."""
+def _held(outcome: Outcome, own: Collection[tuple[str, str]], *, by_person: bool) -> str | None:
+    """Return why no replica of a service moves now, in words.
+
+    ``own``: migrations that are looked at again while they run, by namespace and name. They are open
+    moves, and who comes by one need not answer yet.
+    """
     facts, service = outcome.facts, outcome.facts.service
     if outcome.paused:
         return "it is paused"
@@ -223,15 +289,26 @@ def _held(outcome: Outcome, *, by_person: bool) -> str | None:
         outcome.rollout is not None and not outcome.rollout.phase.over
     ):
         return "a new revision takes over"
-    if facts.migrations:
-        return f"{facts.migrations[0].migration.name} moves one of its replicas"
+    others = [f for f in facts.migrations if _place(f) not in own]
+    if others:
+        return f"{others[0].migration.name} moves one of its replicas"
     if by_person:
         return "somebody moved one of its replicas lately"
-    mine = [p for p in service.pods if p.revision == service.revision and not p.deleting]
+    comes = {f.migration.name for f in facts.migrations}
+    pods = (p for p in service.pods if p.revision == service.revision and not p.deleting)
+    mine = [p for p in pods if not _may_come(p, comes)]
     answering = sum(p.ready and p.serving for p in mine)
     if outcome.wanted is None or answering < outcome.wanted or len(mine) > answering:
         return "not all of it answers"
     return None
+
+
+def _may_come(pod: Pod, by: Collection[str]) -> bool:
+    """Tell whether a replica comes by one of these migrations and has no traffic yet.
+
+    One that waits for its place may: by which it comes is written once it has that.
+    """
+    return bool(by) and (pod.gated or (pod.comes in by and not pod.serving))
 
 
 def _by_person(filed: Filed) -> bool:
@@ -246,36 +323,16 @@ def nodes_left(filed: Iterable[Filed]) -> Iterable[str]:
             yield seat.node
 
 
-def _replicas(facts: ServiceFacts, loads: Mapping[str, float]) -> Iterable[Replica]:
-    accelerators = {p.name: p.spec.accelerator for p in facts.pools}
-    for pod in facts.service.pods:
-        node = pod.node or pod.pinned
-        if node is None or not pod.takes_place or pod.deleting or pod.pool not in facts.shapes:
-            continue
-        yield Replica(
-            service=facts.key,
-            pod=pod.name,
-            uid=pod.uid,
-            pool=pod.pool,
-            node=node,
-            shape=facts.shapes[pod.pool],
-            load_seconds=loads.get(
-                accelerators.get(pod.pool, ""), max(loads.values(), default=42.0)
-            ),
-            since=pod.created,
-            ready=pod.ready,
-        )
-
-
-def _open(facts: ServiceFacts) -> Iterable[OpenMove]:
+def _open(facts: ServiceFacts, own: Mapping[tuple[str, str], Move]) -> Iterable[OpenMove]:
     service = facts.service
     asked = {f.migration.name: _by_person(f) for f in facts.migrations}
     coming = {p.comes: p.uid for p in service.pods if p.comes in asked}
 
     def name_of(pod: Pod) -> str | None:
         for filed in facts.migrations:
-            seat = filed.migration.status.source
-            if seat is not None and seat.uid == pod.uid:
+            seat, mine = filed.migration.status.source, own.get(_place(filed))
+            # One that was just asked for may not say yet who leaves.
+            if ((seat and seat.uid) or (mine and mine.uid)) == pod.uid:
                 return filed.migration.name
         return None
 
@@ -297,6 +354,25 @@ def _waiting(outcome: Outcome) -> Waiting | None:
     if scaling is not None and scaling.reason is Reason.LIMITED_BY_CAPACITY:
         count += max(0, scaling.wished - outcome.wanted)
     return Waiting(outcome.facts.key, options(outcome.facts), count) if count else None
+
+
+def _left(fleet: FleetFacts, own: Mapping[tuple[str, str], Move]) -> Iterable[str]:
+    """Yield the nodes that replicas are leaving so that others fit there."""
+    for filed in fleet.migrations.filed:
+        move = filed.migration
+        if move.over or move.spec.reason is not MoveReason.DEFRAGMENTATION:
+            continue
+        seat, mine = move.status.source, own.get(_place(filed))
+        if seat is not None and seat.node is not None:
+            yield seat.node
+        elif mine is not None:
+            yield mine.source_node
+
+
+def _free_now(room: Reserved, seen: MovableFleet) -> bool:
+    """Tell whether room is there already: who waits takes it at once, or has no use for it."""
+    pool = seen.pool_of[room.pool]
+    return seen.ledger.free(seen.nodes[room.node], pool).covers(room.need)
 
 
 def wanted(facts: ServiceFacts, move: Move) -> Wanted:

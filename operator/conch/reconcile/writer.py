@@ -187,7 +187,13 @@ class Writer:
     async def admit(self, admission: Admission, namespace: str) -> None:
         """Lift the gate of a pod and pin it, in one write."""
         pod, node = dict(admission.pod.body), admission.node
-        body = admission_patch(pod, node, migration=admission.migration, avoid=admission.avoid)
+        body = admission_patch(
+            pod,
+            node,
+            migration=admission.migration,
+            avoid=admission.avoid,
+            disturbed=admission.disturbed,
+        )
         await self._patch_pod(admission.pod, namespace, body, content_type=STRATEGIC_PATCH)
 
     async def drain(self, pod: Pod, namespace: str, now: float) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from conch.api.migration import ModelMigrationSpec, ModelMigrationStatus, Phase, Seat
+from conch.api.names import ANNOTATION_DISTURBED
 from conch.decisions.fleet import Pod, Pool, Service, Sign
 from conch.decisions.migrating import (
     Ground,
@@ -204,6 +205,20 @@ def test_the_place_that_is_asked_for() -> None:
     begun = ground(pod("p1"), new(ready=False))
     assert orders(begun.service, [for_node], begun) == ()
     assert orders(there.service, [move(P.LOAD, to={"node": "m1"})], there) == ()
+
+
+def test_who_comes_for_one_that_neighbours_disturb_is_told_so() -> None:
+    mark: dict[str, Any] = {"metadata": {"annotations": {ANNOTATION_DISTURBED: "true"}}}
+    there, known = ground(pod("p1")), ground(pod("p1", body=mark))
+    for migration, here, wanted in (
+        (move(P.RESERVE), there, False),
+        (move(P.RESERVE, reason="Interference"), there, True),
+        (move(P.RESERVE), known, True),
+    ):
+        (order,) = orders(here.service, [migration], here)
+        assert order.disturbed is wanted
+    first = planned(move(P.RESERVE, reason="Interference"), pod("p1"), gated("new", pool="b"))
+    assert [(a.migration, a.disturbed) for a in first.admissions] == [("move", True)]
 
 
 def parts(migration: Migration, *pods: Pod) -> Service:

@@ -52,3 +52,11 @@ def test_a_pod_is_kept_off_nodes_where_the_scheduler_chooses() -> None:
 
 def test_a_pod_without_affinity_gets_one() -> None:
     assert _terms(admission_patch(_pod(), "node-1")) == [{"matchFields": [NAME]}]
+
+
+def test_who_takes_anothers_place_gets_no_traffic_and_is_known_to_have_been_disturbed() -> None:
+    moved = admission_patch(_pod(), "node-1", migration="move")["metadata"]
+    assert moved["annotations"] == {"conch.dev/migration": "move"}
+    assert moved["labels"] == {"conch.dev/serving": None}
+    fled = admission_patch(_pod(), "node-1", migration="move", disturbed=True)["metadata"]
+    assert fled["annotations"] == {"conch.dev/migration": "move", "conch.dev/disturbed": "true"}

@@ -12,7 +12,7 @@ from conch.clients.prometheus import MetricsUnavailable, Past, Span
 from conch.metrics.queries import queries
 from conch.metrics.series import Series
 from conch.reconcile import feed
-from conch.reconcile.feed import keep_measuring
+from conch.reconcile.feed import keep_measuring, keep_measuring_replicas
 
 
 @dataclass
@@ -74,6 +74,39 @@ class Listener:
     ) -> None:
         self.faults.append(fault)
         self.arrivals.append(arrivals)
+
+
+@dataclass
+class Late:
+    """Stands for a reconciler where somebody is late between two moments."""
+
+    time: Time
+    begin: float
+    end: float
+    store: Mapping[str, Sequence[object]] = field(default_factory=dict)
+    told: list[Mapping[object, object]] = field(default_factory=list)
+
+    @property
+    def somebody_late(self) -> bool:
+        return self.begin <= self.time.now <= self.end
+
+    def replicas_measured(self, found: Mapping[object, object]) -> None:
+        self.told.append(found)
+
+
+@pytest.mark.parametrize("down", [False, True])
+async def test_single_replicas_are_asked_for_seldom_and_only_while_somebody_is_late(
+    monkeypatch: pytest.MonkeyPatch, *, down: bool
+) -> None:
+    source = Scraped(Time(end=600.0), interval=5.0, down=down)
+    late: Any = Late(source.time, 100.0, 250.0)
+    monkeypatch.setattr(asyncio, "sleep", source.time.sleep)
+    monkeypatch.setattr(feed, "_entries", lambda _: {})
+    with pytest.raises(asyncio.CancelledError):
+        await keep_measuring_replicas(source, late, source.time)
+    assert not source.rounds, "a few queries, not all of a tick's"
+    assert source.looks == [120, 150, 180, 210, 240]
+    assert late.told == ([] if down else [{}] * 5)
 
 
 async def measured(

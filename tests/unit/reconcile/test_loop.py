@@ -1,14 +1,15 @@
 """What the loop hands to decisions, on a machine that is slow between two of its looks."""
 
 from collections import Counter
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from conch.api.signals import Key, Signals
+from conch.decisions.migration import Reserved
 from conch.provisioning.snapshot import Images
 from conch.reconcile.loop import Reconciler
-from conch.reconcile.settings import Settings
+from conch.reconcile.settings import Planning, Settings
 from tests.unit.reconcile import bodies
 from tests.unit.reconcile.bodies import current_revision, gathered, of_revision, store
 
@@ -79,3 +80,61 @@ def test_where_sharing_fails_everything_stays_as_it_is(monkeypatch: pytest.Monke
     assert [(s.replicas, s.target, s.gated) for s in outcome.plan.sets] == [(2, 2, False)]
     assert [*outcome.plan.drains, *outcome.plan.deletions] == []
     assert outcome.error is None
+
+
+def test_room_that_is_kept_for_one_is_not_given_to_another() -> None:
+    """The first to choose would take the first node; so it is without anything kept."""
+    names = ("digits", "faces")
+    unknown = store(ModelService=[bodies.model_service(name, replicas=1) for name in names])
+    parts: dict[str, list[Any]] = {"ReplicaSet": [], "Pod": []}
+    for facts in gathered(unknown).services:
+        name, revision = facts.key.name, str(facts.service.revision)
+        waiting, owner = bodies.gated(f"{name}-1"), bodies.replica_set(f"{name}-set")
+        for kind, body in (("Pod", waiting), ("ReplicaSet", owner)):
+            body["metadata"]["labels"] = bodies.labels(service=name)
+            parts[kind].append(of_revision(body, revision))
+    kept = store(
+        ModelService=[bodies.model_service(name, replicas=1) for name in names],
+        Node=[bodies.node("n1", gpus=1), bodies.node("n2", gpus=1)],
+        **parts,
+    )
+    fleet, api = gathered(kept), cast("Any", Api())
+    loop = Reconciler(api, kept, Settings(Images(triton="t", conch="c")), SlowClock())
+
+    def places() -> list[str | None]:
+        found = loop._decider.decide(fleet, 1.8e9)
+        return [a.node for o in found for a in o.plan.admissions]
+
+    assert places() == ["n1", "n2"]
+    faces = fleet.services[1]
+    need = faces.shapes["a100"].need
+    loop._decider._kept.keep([Reserved("n1", "a100", faces.key, need)], (), 1.8e9)
+    assert places() == ["n2", "n1"]
+    n1 = fleet.pools[0].nodes[0]
+    assert loop._decider.ledger.free(n1, fleet.pools[0]).gpus == 0, "booked by faces itself"
+
+
+def test_single_replicas_are_asked_for_while_an_objective_is_missed() -> None:
+    revision = current_revision(objective={"p99": "100ms"})
+    kept = store(
+        ModelService=bodies.model_service(objective={"p99": "100ms"}),
+        Service=bodies.service(revision),
+        ReplicaSet=of_revision(bodies.replica_set(), revision),
+        Pod=of_revision(bodies.pod("p1", metadata={"generateName": "p"}), revision),
+    )
+    fleet, api = gathered(kept), cast("Any", Api())
+    (facts,) = fleet.services
+    images = Images(triton="t", conch="c")
+
+    def asks(p99: float, planning: Planning) -> bool:
+        loop = Reconciler(api, kept, Settings(images, planning=planning), SlowClock())
+        assert not loop.somebody_late
+        key = Key(facts.key.namespace, facts.key.name, revision, "a100")
+        loop.measured({key: Signals(pods_scraped=1, p99=p99)}, fault=None)
+        loop._decider.decide(fleet, 1.8e9)
+        return loop.somebody_late
+
+    assert asks(0.2, Planning.ON)
+    assert asks(0.2, Planning.PROPOSE)
+    assert not asks(0.2, Planning.OFF)
+    assert not asks(0.05, Planning.ON)

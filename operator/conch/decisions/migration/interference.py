@@ -25,6 +25,10 @@ def _try(run: Run, one: Replica) -> None:
     if why is not None:
         run.refuse(reason, one, *why)
         return
+    if run.fleet.pool_of[one.pool].spec.elastic:
+        where = f"pool {one.pool} is elastic, so that its scheduler may put others beside it"
+        run.refuse(reason, one, Because.NO_PLACE, where)
+        return
     service = run.fleet.services[one.service]
     option = service.by_pool.get(one.pool) or Option(one.pool, one.shape)
 

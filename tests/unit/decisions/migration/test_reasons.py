@@ -102,6 +102,14 @@ def test_a_replica_leaves_busy_neighbours_for_a_node_of_its_own() -> None:
     assert "it is at 1.40 of its objective beside noisy-2 (90% busy)" in move.text
 
 
+def test_nobody_knows_whom_an_autoscaler_puts_beside_it() -> None:
+    here = disturbed()
+    here.pools = world(8, 8, 8, elastic=True).pools
+    plan = here.plan()
+    assert not [m for m in plan.moves if m.reason is MoveReason.INTERFERENCE]
+    assert "elastic" in plan.refused[0].text
+
+
 def test_once_moved_it_is_left_alone() -> None:
     here = disturbed()
     here.popular = {4: 1.0}
