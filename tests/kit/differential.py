@@ -23,6 +23,7 @@ from typing import Any
 import yaml
 
 from conch.api.names import GATE, LABEL_POOL, LABEL_REVISION, LABEL_SERVICE, LABEL_SERVING
+from conch.api.rollout import RolloutSpec
 from tests.kit.client import Client, Object
 from tests.kit.control_plane import condition
 from tests.kit.fleet import gpu_pool, node
@@ -348,12 +349,15 @@ def _budget(objects: Objects, **_: bool) -> list[Any]:
 
 
 def _snapshots(objects: Objects, **_: bool) -> Object:
-    """Return those of revisions that run: past ones tell of the history."""
+    """Return those of revisions that run, and whether more past ones are kept than there may be."""
     runs = {s["metadata"]["labels"][LABEL_REVISION] for s in objects["replicasets"]}
+    kept = {
+        r["metadata"]["labels"][LABEL_REVISION]: r["data"] for r in objects["controllerrevisions"]
+    }
+    past = kept.keys() - runs
     return {
-        r["metadata"]["name"]: r["data"]
-        for r in objects["controllerrevisions"]
-        if r["metadata"]["labels"][LABEL_REVISION] in runs
+        "run": {name: data for name, data in kept.items() if name in runs},
+        "too many": len(past) > RolloutSpec().revision_history_limit,
     }
 
 

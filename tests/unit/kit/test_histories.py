@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from conch.api.model import ModelSpec
+from conch.api.rollout import RolloutSpec
 from conch.api.service import ModelServiceSpec
 from tests.kit.differential import compare
 from tests.kit.histories import History, Wish, drawn, histories
@@ -67,10 +68,15 @@ def objects(**status: Any) -> dict[str, list[Any]]:
         "pods": [pod],
         "services": [{"metadata": {}, "spec": {"selector": {"conch.dev/revision": "r"}}}],
         "poddisruptionbudgets": [{"spec": {"maxUnavailable": 0}}],
-        "controllerrevisions": [{"metadata": {"name": "s-r"}, "data": {}}],
+        "controllerrevisions": [snapshot("r")],
         "configmaps": [{"metadata": {"name": "s-r"}, "data": {"config.pbtxt": ""}}],
         "serviceaccounts": [{"metadata": {"name": "s"}}],
     }
+
+
+def snapshot(revision: str) -> dict[str, Any]:
+    labels = {"conch.dev/revision": revision}
+    return {"metadata": {"name": f"s-{revision}", "labels": labels}, "data": {}}
 
 
 def test_equals_are_equal() -> None:
@@ -100,10 +106,16 @@ def test_what_differs_is_seen(kind: str, path: tuple[str, ...], value: Any) -> N
     assert list(compare(STILL, changed, objects(), served=True))
 
 
-def test_leftovers_are_seen() -> None:
+def test_leftovers_are_seen_and_a_few_past_revisions_are_none() -> None:
     more = objects()
-    more["controllerrevisions"].append({"metadata": {"name": "s-old"}, "data": {}})
+    most = RolloutSpec().revision_history_limit
+    more["controllerrevisions"] += [snapshot(f"past-{n}") for n in range(most)]
+    assert not list(compare(STILL, more, objects(), served=True))
+    more["controllerrevisions"].append(snapshot("older"))
     assert list(compare(STILL, more, objects(), served=True))
+    other = objects()
+    other["controllerrevisions"][0]["data"] = {"x": "y"}
+    assert list(compare(STILL, other, objects(), served=True))
 
 
 def test_where_c_cannot_work_the_reason_counts_and_what_served_goes_on() -> None:
