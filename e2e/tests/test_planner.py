@@ -116,7 +116,8 @@ def test_a_node_that_seems_to_fail_is_left_and_come_back_to(place: Scratch, stag
             )
             load.more_answers(100)
             seen += nodes_of(place.await_ready("planned"))
-        # It rests for ten load times, then the pool that was named first is better again.
+        # Nobody goes back while that is kept, nor within ten load times.
+        place.kubectl("delete", "modelmigration", left["metadata"]["name"])
         back = wait_for(
             "the move back", lambda: done(place, "Accelerator"), timeout=300, seen=moves
         )
