@@ -1,5 +1,7 @@
 """Migrations and rollouts on real kubelets with the real Triton, under load: nothing fails."""
 
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -107,6 +109,44 @@ def test_a_canary_takes_over_where_it_is_fine_and_goes_where_it_is_not(place: Sc
             place.await_condition("rolled", "Stalled", status="False")
             place.await_ready("rolled", 3)
             last = place.there("modelservice", "rolled")["status"]["revision"]
+
+
+def test_blue_green_waits_for_a_person_who_may_undo_it(place: Scratch) -> None:
+    place.apply(
+        *python_model("add", adding(1)),
+        service("green", of="add", replicas=1, scaling=SCALING, rollout={"strategy": "BlueGreen"}),
+    )
+    place.await_ready("green")
+
+    def serves() -> str:
+        return str(place.there("modelservice", "green")["status"]["revision"])
+
+    old = serves()
+    with front_door(place) as door, Load(*flows(door, place, "green")) as load:
+        load.more_answers(100)
+        use(place, "again", adding(1) + "\n# again\n")
+        new = rolled(place, "green", ("Waiting", "RolledBack"))["revision"]
+        load.more_answers(100)
+        assert serves() == old
+        conch(place, "rollout", "promote", "green")
+        assert rolled(place, "green", ("Done", "RolledBack"))["phase"] == "Done"
+        assert serves() == new
+        load.more_answers(100)
+        conch(place, "rollout", "undo", "green")
+        assert rolled(place, "green", ("Done", "RolledBack"), past=new)["phase"] == "Done"
+        assert serves() == old
+        load.more_answers(100)
+    none_failed(load.outcomes)
+
+
+def conch(place: Scratch, *words: str) -> None:
+    """Run the plugin as people do."""
+    subprocess.run(
+        [sys.executable, "-m", "conch.cli.plugin", *words, "-n", place.namespace],
+        env={"KUBECONFIG": str(place.stage.cluster.kubeconfig), "HOME": "/nonexistent"},
+        check=True,
+        timeout=60,
+    )
 
 
 def test_on_a_full_pool_the_only_replica_makes_room_while_requests_wait(

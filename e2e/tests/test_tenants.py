@@ -32,13 +32,15 @@ class Team:
     place: Scratch
     tenant: str
 
-    def serve(self, name: str, replicas: int, **spec: Any) -> None:
+    def serve(
+        self, name: str, replicas: int, *, pools: tuple[str, ...] = POOLS, **spec: Any
+    ) -> None:
         """Ask for a service of so many replicas, of a model that adds one."""
         self.place.apply(
             *python_model(name, adding(1.0)),
             service(
                 name,
-                pools=POOLS,
+                pools=pools,
                 replicas=replicas,
                 scaling={"minReplicas": 0, "maxReplicas": GPUS, "drainTimeout": "5s"},
                 **spec,
@@ -179,6 +181,24 @@ def test_a_low_priority_yields_to_a_high_one(teams: dict[str, Team]) -> None:
         a.await_ready("high", 2)
         a.await_ready("low", GPUS - 2, GPUS - 2)
     assert not load.tally.failures, load.tally.failures[:3]
+
+
+@pytest.mark.parametrize(
+    "teams", [{"lodger": {}, "landlord": {"quota": {"NVIDIA-A100": 2}}}], indirect=True
+)
+def test_who_has_another_place_moves_there_before_its_own_is_taken(teams: dict[str, Team]) -> None:
+    lodger, landlord = teams["lodger"], teams["landlord"]
+    free_of_others(lodger)
+    lodger.serve("lodges", GPUS // 2)
+    lodger.await_ready("lodges", GPUS // 2)
+    with lodger.load("lodges") as load:
+        landlord.serve("owns", 2, pools=("a100",))
+        landlord.await_ready("owns", 2)
+        lodger.await_ready("lodges", GPUS // 2, GPUS // 2)
+    assert not load.tally.failures, load.tally.failures[:3]
+    moves = lodger.place.all("modelmigrations")
+    assert {(m["spec"]["reason"], m["status"]["phase"]) for m in moves} == {("Reclaim", "Done")}
+    assert len(moves) == 2
 
 
 def told(team: Team) -> None:
