@@ -289,7 +289,10 @@ pools: st.SearchStrategy[Spec] = some(
 
 
 def drawn(strategy: st.SearchStrategy[Any], count: int, number: int) -> list[Any]:
-    """Return ``count`` different values; the same for the same number, on any machine."""
+    """Return ``count`` different values; the same for the same number, where the same modules are loaded.
+
+    Hypothesis draws on the constants of a project's modules.
+    """
     found: dict[str, Any] = {}
 
     @seed(number)
