@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,8 +34,11 @@ class Tools:
         self, program: str, *words: str, given: str | None = None, timeout: float = TIMEOUT_S
     ) -> str:
         """Run a program of the cluster and return what it prints. Raises CommandError."""
+        return self._run([str(self.bin / program)], *words, given=given, timeout=timeout)
+
+    def _run(self, program: Sequence[str], *words: str, given: str | None, timeout: float) -> str:
         done = subprocess.run(
-            [str(self.bin / program), *words],
+            [*program, *words],
             input=given,
             env={**os.environ, "KUBECONFIG": str(self.kubeconfig)},
             capture_output=True,
@@ -43,13 +47,18 @@ class Tools:
             check=False,
         )
         if done.returncode != 0:
-            line = f"{program} {' '.join(words)}"
+            line = " ".join((*program[:-1], Path(program[-1]).name, *words))
             raise CommandError(f"`{line}` failed: {done.stderr.strip() or done.stdout.strip()}")
         return done.stdout
 
     def kubectl(self, *words: str, given: str | None = None, timeout: float = TIMEOUT_S) -> str:
         """Run kubectl."""
         return self.run("kubectl", *words, given=given, timeout=timeout)
+
+    def conch(self, *words: str) -> str:
+        """Run ``kubectl conch`` as a user of this cluster."""
+        plugin = (sys.executable, "-m", "conch.cli.plugin")
+        return self._run(plugin, *words, given=None, timeout=TIMEOUT_S)
 
     def helm(self, *words: str, timeout: float = 180.0) -> str:
         """Run helm."""

@@ -1,7 +1,5 @@
 import asyncio
 import json
-import subprocess
-import sys
 
 import pytest
 
@@ -80,14 +78,6 @@ def measured(place: Scratch) -> None:
 def explained(place: Scratch) -> None:
     """The plugin reaches the operator through the API server."""
     words = ("explain", "loaded", "-n", place.namespace, "-o", "json")
-    environment = {"KUBECONFIG": str(place.stage.cluster.kubeconfig), "HOME": "/nonexistent"}
-    done = subprocess.run(
-        [sys.executable, "-m", "conch.cli.plugin", *words],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    told = json.loads(done.stdout)
+    told = json.loads(place.stage.tools.conch(*words))
     assert told["scaling"]["wished"] >= 1, told["notes"]
     assert told["why"]

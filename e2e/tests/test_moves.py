@@ -1,7 +1,5 @@
 """Migrations and rollouts on real kubelets with the real Triton, under load: nothing fails."""
 
-import subprocess
-import sys
 from typing import Any
 
 import pytest
@@ -128,25 +126,15 @@ def test_blue_green_waits_for_a_person_who_may_undo_it(place: Scratch) -> None:
         new = rolled(place, "green", ("Waiting", "RolledBack"))["revision"]
         load.more_answers(100)
         assert serves() == old
-        conch(place, "rollout", "promote", "green")
+        place.stage.tools.conch("rollout", "promote", "green", "-n", place.namespace)
         assert rolled(place, "green", ("Done", "RolledBack"))["phase"] == "Done"
         assert serves() == new
         load.more_answers(100)
-        conch(place, "rollout", "undo", "green")
+        place.stage.tools.conch("rollout", "undo", "green", "-n", place.namespace)
         assert rolled(place, "green", ("Done", "RolledBack"), past=new)["phase"] == "Done"
         assert serves() == old
         load.more_answers(100)
     none_failed(load.outcomes)
-
-
-def conch(place: Scratch, *words: str) -> None:
-    """Run the plugin as people do."""
-    subprocess.run(
-        [sys.executable, "-m", "conch.cli.plugin", *words, "-n", place.namespace],
-        env={"KUBECONFIG": str(place.stage.cluster.kubeconfig), "HOME": "/nonexistent"},
-        check=True,
-        timeout=60,
-    )
 
 
 def test_on_a_full_pool_the_only_replica_makes_room_while_requests_wait(

@@ -5,8 +5,6 @@ Usage counts half after a minute here, so that what takes a day elsewhere takes 
 
 import contextlib
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -203,14 +201,7 @@ def test_who_has_another_place_moves_there_before_its_own_is_taken(teams: dict[s
 
 def told(team: Team) -> None:
     """The command says who holds what."""
-    environment = {"KUBECONFIG": str(team.place.stage.cluster.kubeconfig), "HOME": "/nonexistent"}
-    done = subprocess.run(
-        [sys.executable, "-m", "conch.cli.plugin", "top", "tenants", "-o", "csv"],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    lines = [line for line in done.stdout.splitlines() if line.startswith(f"{team.tenant},")]
-    assert lines, done.stdout
+    said = team.place.stage.tools.conch("top", "tenants", "-o", "csv")
+    lines = [line for line in said.splitlines() if line.startswith(f"{team.tenant},")]
+    assert lines, said
     assert condition({"status": team.status}, "Ready")["status"] == "True"

@@ -163,7 +163,7 @@ def undo(service: Object, revisions: Iterable[Object], to: str | None) -> Undo:
     there is nothing to go back to.
     """
     told, kept = _rollout(service) or {}, {_name(r): _number(r) for r in revisions}
-    if told and told["phase"] not in (RolloutPhase.DONE, RolloutPhase.ROLLED_BACK):
+    if told and not RolloutPhase(told["phase"]).over:
         raise PluginError("a new revision is on its way: kubectl conch rollout abort takes it back")
     undone = _undone(service)
     asked = undone or told.get("revision")
@@ -208,9 +208,8 @@ def _order(target: Target, service: str, order: Order) -> None:
     async def work(cluster: Cluster) -> str:
         found = await service_of(cluster, where, service)
         told = _rollout(found)
-        over = (RolloutPhase.DONE, RolloutPhase.ROLLED_BACK)
         again = order is Order.PROMOTE and told and told["phase"] == RolloutPhase.ROLLED_BACK
-        if told is None or (told["phase"] in over and not again):
+        if told is None or (RolloutPhase(told["phase"]).over and not again):
             raise PluginError(f"{where}/{service}: no new revision is on its way")
         await annotate(cluster, where, service, {ANNOTATION_ROLLOUT: f"{order}/{told['revision']}"})
         return f"{order} of revision {told['revision']} is asked for"
@@ -225,15 +224,15 @@ def _rollout(service: Object) -> Mapping[str, Any] | None:
 
 def described(service: Object) -> Iterable[str]:
     """Yield what is to be told of a service's rollout."""
-    told, status, undone = _rollout(service), service.get("status") or {}, _undone(service)
+    told, serving, undone = _rollout(service), _serving(service) or "none", _undone(service)
     if undone is not None:
         yield f"revision {undone} is asked for, and undone until another one is applied"
     if told is None:
-        yield f"revision {status.get('revision', 'none')} serves; no other has come since"
+        yield f"revision {serving} serves; no other has come since"
         return
     yield f"revision {told['revision']}: {told['phase']}, since {told['since']}"
     if told.get("stable"):
-        yield f"it replaces {told['stable']}; {status.get('revision', 'none')} has the traffic"
+        yield f"it replaces {told['stable']}; {serving} has the traffic"
     if told.get("percent"):
         yield f"it gets {told['percent']:g} % of the requests"
     yield told["message"]

@@ -9,16 +9,12 @@ from collections.abc import Iterable, Mapping
 
 from conch.api.signals import Arrivals
 from conch.metrics.queries import LOOKBACK
-from conch.metrics.series import Series
+from conch.metrics.series import MOST, SKEW, Series, sane
 
 REFUSED = ("401", "404", "413", "429", "grpc-5", "grpc-8", "grpc-16")
 """Codes of requests that the front door refused itself: no replica has to serve them."""
 _LABELS = "service_namespace, service, exported_service"
 _LIVE = "and on (job, instance) (up == 1)"
-_MOST = 1e12
-"""No rate or count of a service comes near."""
-_SKEW = 5.0
-"""Seconds that a sample may seem to come from the future, by clocks that differ."""
 
 ServiceName = tuple[str, str]
 """Namespace and name."""
@@ -47,12 +43,12 @@ def arrivals(answers: Mapping[str, Iterable[Series]]) -> Mapping[ServiceName, Ar
         _by_service(answers.get(name, ()))
         for name in ("arrivals", "arrivals_under_way", "arrivals_scraped")
     )
-    doors = round(sum(s.value for s in answers.get("arrivals_doors", ()) if _sane(s.value)))
+    doors = round(sum(s.value for s in answers.get("arrivals_doors", ()) if sane(s.value)))
     found = {}
     for name, rate in rates.items():
         ended, held = sum(s.value for s in rate), sum(s.value for s in under_way.get(name, ()))
         age = max((s.time - s.value for s in scraped.get(name, ())), default=math.nan)
-        if _sane(ended) and _sane(held) and -_SKEW <= age <= _MOST:
+        if sane(ended) and sane(held) and -SKEW <= age <= MOST:
             found[name] = Arrivals(ended, held, doors, max(0.0, age))
     return found
 
@@ -63,10 +59,6 @@ def _by_service(series: Iterable[Series]) -> Mapping[ServiceName, list[Series]]:
     for one in series:
         found.setdefault(_service(one), []).append(one)
     return found
-
-
-def _sane(value: float) -> bool:
-    return math.isfinite(value) and 0 <= value <= _MOST
 
 
 def _service(series: Series) -> ServiceName:

@@ -11,6 +11,7 @@ as Prometheus' labelmap or a PodMonitor's podTargetLabels write them.
 """
 
 from collections.abc import Mapping
+from functools import partial
 
 LOOKBACK = 120.0
 """Seconds in which a pod must have been scraped twice: scrape intervals up to a minute."""
@@ -30,11 +31,7 @@ P99 = 'nv_inference_request_summary_us{conch_dev_service!="",quantile="0.99"}'
 
 def queries(lookback: float = LOOKBACK) -> Mapping[str, str]:
     """Return the queries of a tick by name. ``lookback`` (s) must hold two scrapes of each pod."""
-    within = f"[{round(lookback * 1000)}ms]"
-
-    def rate(metric: str) -> str:
-        return f"sum by ({_BY}) (irate({metric}{SELECTOR}{within}) {LIVE})"
-
+    rate = partial(pod_rate, by=_BY, lookback=lookback)
     return {
         "inferences": rate("nv_inference_count"),
         "requests": rate("nv_inference_request_success"),
@@ -47,13 +44,22 @@ def queries(lookback: float = LOOKBACK) -> Mapping[str, str]:
         "compute_output_us": rate("nv_inference_compute_output_duration_us"),
         "queue_us": rate("nv_inference_queue_duration_us"),
         "pending": f"sum by ({_BY}) (nv_inference_pending_request_count{SELECTOR} {LIVE})",
-        "pods": _pods(within),
+        "pods": _pods(_within(lookback)),
         # Quantiles of pods can't be averaged: the worst one counts. NaN, of a pod that nobody
         # asked lately, fails the comparison.
         "p99_us": f"max by ({_BY}) ({P99} >= 0)",
         "scraped": f"max by ({_BY}) (timestamp(nv_inference_count{SELECTOR}) {LIVE})",
         "scraped_first": f"min by ({_BY}) (timestamp(nv_inference_count{SELECTOR}) {LIVE})",
     }
+
+
+def pod_rate(metric: str, *, by: str, lookback: float) -> str:
+    """Return the query of a counter's rate between each pod's last two scrapes, summed ``by`` labels."""
+    return f"sum by ({by}) (irate({metric}{SELECTOR}{_within(lookback)}) {LIVE})"
+
+
+def _within(lookback: float) -> str:
+    return f"[{round(lookback * 1000)}ms]"
 
 
 def _pods(within: str) -> str:

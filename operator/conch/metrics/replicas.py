@@ -5,19 +5,15 @@ of the pods of a service and pool together: the same metrics of Triton, the same
 between a pod's last two scrapes.
 """
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
-from conch.metrics.queries import LIVE, LOOKBACK, P99, SELECTOR
-from conch.metrics.series import Series
+from conch.metrics.queries import LIVE, LOOKBACK, P99, SELECTOR, pod_rate
+from conch.metrics.series import SKEW, Series, sane
 
 _BY = "namespace, pod, conch_dev_service, model"
 _COMPUTE = ("input", "infer", "output")
-_ABSURD = 1e12
-"""No rate of a pod comes near."""
-_SKEW = 5.0
-"""Seconds that a sample may seem to come from the future, by clocks that differ."""
 
 PodName = tuple[str, str]
 """Namespace and name."""
@@ -39,11 +35,7 @@ class ReplicaSignals:
 
 def replica_queries(lookback: float = LOOKBACK) -> Mapping[str, str]:
     """Return the queries by name. ``lookback`` (s) must hold two scrapes of each pod."""
-    within = f"[{round(lookback * 1000)}ms]"
-
-    def rate(metric: str) -> str:
-        return f"sum by ({_BY}) (irate({metric}{SELECTOR}{within}) {LIVE})"
-
+    rate = partial(pod_rate, by=_BY, lookback=lookback)
     compute = (rate(f"nv_inference_compute_{part}_duration_us") for part in _COMPUTE)
     return {
         "replica_p99_us": f"max by ({_BY}) ({P99} >= 0 {LIVE})",
@@ -95,10 +87,10 @@ def _grouped(
 
 
 def _signals(values: _Values, lookback: float) -> ReplicaSignals | None:
-    if not all(math.isfinite(s.value) and 0 <= s.value <= _ABSURD for s in values.values()):
+    if not all(sane(s.value) for s in values.values()):
         return None
     scraped = values.get("replica_scraped")
-    if scraped is None or not -_SKEW <= scraped.time - scraped.value <= lookback:
+    if scraped is None or not -SKEW <= scraped.time - scraped.value <= lookback:
         return None
     p99 = values.get("replica_p99_us")
     return ReplicaSignals(scraped.value, None if p99 is None else p99.value / 1e6, _busy(values))

@@ -1,8 +1,14 @@
 """One sample of a Prometheus answer, and answers to one question about several moments."""
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+MOST = 1e12
+"""No rate, count or time in us of a service comes near."""
+SKEW = 5.0
+"""Seconds that a sample may seem to come from the future, by clocks that differ."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,6 +18,11 @@ class Series:
     labels: Mapping[str, str]
     value: float
     time: float
+
+
+def sane(value: float) -> bool:
+    """Tell whether a rate, count or time makes sense: no NaN, nothing negative, nothing absurd."""
+    return math.isfinite(value) and 0 <= value <= MOST
 
 
 def series_of(result: Iterable[Mapping[str, Any]]) -> list[Series]:

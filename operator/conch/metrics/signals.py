@@ -1,17 +1,12 @@
 """From Prometheus' answers to what is known of each service."""
 
-import math
 from collections.abc import Mapping, Sequence
 
 from conch.api.signals import Key, Signals
-from conch.metrics.series import Series
+from conch.metrics.series import SKEW, Series, sane
 
 __all__ = ["Entries", "Key", "Signals", "parse"]
 
-_ABSURD = 1e12
-"""No rate or count of a service comes near."""
-_SKEW = 5.0
-"""Seconds that a sample may seem to come from the future, by clocks that differ."""
 _NEEDED = ("inferences", "requests", "executions", "pods", "scraped")
 _NAMES = {
     "inferences": "items served",
@@ -74,10 +69,10 @@ def _grouped(answers: Answers) -> Mapping[Key, Mapping[str, _Values]]:
 
 def _signals(values: _Values) -> Signals:
     for query, series in values.items():
-        if not (math.isfinite(series.value) and 0 <= series.value <= _ABSURD):
+        if not sane(series.value):
             return Signals(absurd=f"{_NAMES.get(query, query)}: {series.value:g}")
     age = _age(values, "scraped")
-    if age < -_SKEW:
+    if age < -SKEW:
         return Signals(absurd=f"a sample {-age:.0f} s from the future")
     return _sane(values, max(0.0, age), max(0.0, age, _age(values, "scraped_first")))
 

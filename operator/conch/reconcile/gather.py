@@ -313,7 +313,8 @@ class Gatherer:
         )
         selector = self._serving(metadata["namespace"], metadata["name"])
         asked = resolved.snapshot.revision if resolved else None
-        choice = chosen(body, spec, asked, snapshots, Runs(selector, set_views, pod_views))
+        runs = Runs(selector, set_views, pod_views, stored_rollout(body))
+        choice = chosen(body, spec, asked, snapshots, runs)
         service = Service(
             key=ServiceKey(metadata["namespace"], metadata["name"]),
             spec=spec,
@@ -341,7 +342,7 @@ class Gatherer:
             children=children,
             versions=versions,
             migrations=self._migrations.get(service.key, ()),
-            rollout=stored_rollout(body),
+            rollout=runs.rollout,
             trial_shapes={p.name: self._shape(tried, p) for p in allowed} if tried else {},
             choice=choice,
         )

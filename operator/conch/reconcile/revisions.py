@@ -9,8 +9,8 @@ from conch.api.rollout import RolloutPhase
 from conch.api.service import ModelServiceSpec
 from conch.decisions import rolling, rollout
 from conch.decisions.fleet import Pod, ReplicaSet
-from conch.decisions.rolling import Order
-from conch.reconcile.rollout_status import order_of, stored
+from conch.decisions.rolling import Order, Rollout
+from conch.reconcile.rollout_status import order_of
 
 Object = dict[str, Any]
 
@@ -39,6 +39,8 @@ class Runs:
     """The revision that its Service selects; None: there is no Service."""
     sets: Sequence[ReplicaSet]
     pods: Sequence[Pod]
+    rollout: Rollout | None = None
+    """The last one, as the status tells it."""
 
     def there(self, revision: str) -> bool:
         """Tell whether anything of a revision runs, or is to."""
@@ -57,7 +59,8 @@ def chosen(
 
     ``kept``: the revisions that pods can be made from.
     """
-    stayed, back = rejected(body, asked, kept), undone(body, asked, kept)
+    stayed = rejected(body, asked, kept, runs.rollout)
+    back = undone(body, asked, kept, runs.rollout)
     wanted = back or stayed or asked
     serving = rollout.selected(runs.selector, wanted, runs.sets, runs.pods)
     if back:
@@ -66,17 +69,19 @@ def chosen(
         return Choice(wanted, serving, rejected=asked)
     if wanted is None or serving is None or serving == wanted:
         return Choice(wanted, serving)
-    if runs.there(serving) and rolling.on_trial(stored(body), wanted, spec.rollout):
+    if runs.there(serving) and rolling.on_trial(runs.rollout, wanted, spec.rollout):
         return Choice(serving, serving, trial=wanted)
     return Choice(wanted, serving)
 
 
-def rejected(body: Object, asked: str | None, kept: Mapping[str, object]) -> str | None:
+def rejected(
+    body: Object, asked: str | None, kept: Mapping[str, object], known: Rollout | None
+) -> str | None:
     """Return the revision to stay with where ``asked`` was taken back, else None.
 
-    Unless a person wants it all the same, or what it was to replace is there no more.
+    ``known`` is the last rollout. Unless a person wants it all the same, or what it was to replace is
+    there no more.
     """
-    known = stored(body)
     if known is None or known.phase is not RolloutPhase.ROLLED_BACK or known.revision != asked:
         return None
     if order_of(body, asked) is Order.PROMOTE or known.stable not in kept:
@@ -84,7 +89,9 @@ def rejected(body: Object, asked: str | None, kept: Mapping[str, object]) -> str
     return known.stable
 
 
-def undone(body: Object, asked: str | None, kept: Mapping[str, object]) -> str | None:
+def undone(
+    body: Object, asked: str | None, kept: Mapping[str, object], known: Rollout | None
+) -> str | None:
     """Return the revision that a person goes back to where ``asked`` is undone, else None.
 
     It holds for this one alone: what is applied later is no longer undone. One that did not come up
@@ -94,8 +101,6 @@ def undone(body: Object, asked: str | None, kept: Mapping[str, object]) -> str |
     whose, _, back = str(annotations.get(ANNOTATION_UNDO, "")).partition("/")
     if asked is None or whose != asked or back not in kept or back == asked:
         return None
-    known = stored(body)
-    failed = known is not None and known.phase is RolloutPhase.ROLLED_BACK
-    if failed and known is not None and known.revision == back:
-        return None
-    return back
+    if known is None or known.phase is not RolloutPhase.ROLLED_BACK:
+        return back
+    return None if known.revision == back else back

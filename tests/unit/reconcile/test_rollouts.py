@@ -1,5 +1,6 @@
 """What of a rollout stands in a status, what people ask for, and what would break callers."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -44,11 +45,11 @@ def test_what_can_not_be_read_is_none() -> None:
 
 def test_one_that_was_taken_back_is_stayed_away_from() -> None:
     there = {"r1": object()}
-    assert rejected(body(BACK), "r2", there) == "r1"
-    assert rejected(body(BACK), "r3", there) is None, "another one is asked for"
-    assert rejected(body(BACK), "r2", {}) is None, "there is nothing to stay with"
-    assert rejected(body(BACK, "promote/r2"), "r2", there) is None, "somebody wants it"
-    assert rejected(body(), "r2", there) is None
+    assert rejected(body(BACK), "r2", there, BACK) == "r1"
+    assert rejected(body(BACK), "r3", there, BACK) is None, "another one is asked for"
+    assert rejected(body(BACK), "r2", {}, BACK) is None, "there is nothing to stay with"
+    assert rejected(body(BACK, "promote/r2"), "r2", there, BACK) is None, "somebody wants it"
+    assert rejected(body(), "r2", there, None) is None
 
 
 @pytest.mark.parametrize(
@@ -109,7 +110,7 @@ def choice(
 ) -> Choice:
     made, spec = body(known), {"model": {"name": "digits"}, "rollout": {"strategy": strategy}}
     made["metadata"]["annotations"] |= {} if undo is None else {ANNOTATION_UNDO: undo}
-    there = runs or Runs("r1", [replica_set(1)], ANSWERS)
+    there = replace(runs or Runs("r1", [replica_set(1)], ANSWERS), rollout=known)
     return chosen(made, ModelServiceSpec.model_validate(spec), asked, KEPT, there)
 
 
@@ -134,7 +135,7 @@ def test_what_is_undone_is_so_until_another_one_is_applied() -> None:
 def test_what_can_not_be_gone_back_to_is_not(text: str) -> None:
     made = body()
     made["metadata"]["annotations"][ANNOTATION_UNDO] = text
-    assert undone(made, "r2", KEPT) is None
+    assert undone(made, "r2", KEPT, None) is None
 
 
 def test_one_that_did_not_come_up_again_is_not_gone_back_to_for_ever() -> None:

@@ -16,8 +16,9 @@ from conch.decisions.migration.view import MovableFleet
 def propose(fleet: MovableFleet, now: float) -> Plan:
     """Return the moves that may start at ``now`` (seconds since the epoch), and what is refused.
 
-    In the order of what is gained: replicas whose node fails, a place for what waits, an objective, a better accelerator, a
-    service that outlives a node, an empty node. Each finds the books as the ones before leave them.
+    In the order of what is gained: replicas whose node fails, a place for what waits, an objective, a
+    better accelerator, a service that outlives a node, an empty node. Each finds the books as the ones
+    before leave them.
 
     Where inputs stand still this comes to an end. Each kind of move lowers one of these and raises
     none of those before it, so that there is no way round: what waits, the rank of pools in the order
